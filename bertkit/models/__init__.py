@@ -1,0 +1,201 @@
+"""The table of model families; importing it makes every family known to transformers' Auto classes.
+
+Only the `modeling_*.py` files travel with a checkpoint, this file never does.
+"""
+
+import difflib
+import os
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+import docstring_parser
+import transformers
+from huggingface_hub.errors import StrictDataclassError
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+
+from .modeling_bert import (
+    BERT_PRESETS,
+    BertEncoderConfig,
+    BertEncoderForMaskedLM,
+    BertEncoderForNextSentencePrediction,
+    BertEncoderForPreTraining,
+    BertEncoderForSequenceClassification,
+    BertEncoderModel,
+)
+
+
+@dataclass(frozen=True)
+class Family:
+    """A model family: its config, its classes by Auto class, and its named sizes."""
+
+    config_class: type[PreTrainedConfig]
+    auto_classes: dict[str, type[PreTrainedModel]]
+    presets: dict[str, dict[str, Any]]
+    default_preset: str
+
+
+FAMILIES = {
+    "bert": Family(
+        config_class=BertEncoderConfig,
+        auto_classes={
+            "AutoModel": BertEncoderModel,
+            "AutoModelForPreTraining": BertEncoderForPreTraining,
+            "AutoModelForMaskedLM": BertEncoderForMaskedLM,
+            "AutoModelForNextSentencePrediction": BertEncoderForNextSentencePrediction,
+            "AutoModelForSequenceClassification": BertEncoderForSequenceClassification,
+        },
+        presets=BERT_PRESETS,
+        default_preset="base",
+    ),
+}
+
+AUTO_CLASSES = {name: getattr(transformers, name) for family in FAMILIES.values() for name in family.auto_classes}
+
+# Fields of every config that a task sets; the rest of transformers' common fields is not for a recipe to set.
+TASK_FIELDS = ("num_labels", "id2label", "label2id", "problem_type")
+
+
+class ConfigField(NamedTuple):
+    """A setting of a family, for a help listing."""
+
+    name: str
+    type: str
+    default: Any
+    doc: str
+
+
+def choose(kind: str, name: str, table: dict[str, Any]) -> Any:
+    """Return table[name]; an unknown name is a ValueError that names the choices."""
+    if name not in table:
+        raise ValueError(f"unknown {kind} {name!r}; choose from {', '.join(table)}")
+    return table[name]
+
+
+def auto_map(family: str) -> dict[str, str]:
+    """Tell transformers which file and class of a checkpoint folder serves which Auto class, all heads included.
+
+    Args:
+        family: a name in `FAMILIES`.
+
+    Returns:
+        Auto class -> "file.Class", as `config.auto_map` holds it.
+    """
+    chosen = choose("model family", family, FAMILIES)
+    classes = {"AutoConfig": chosen.config_class, **chosen.auto_classes}
+    return {name: f"{cls.__module__.rpartition('.')[2]}.{cls.__name__}" for name, cls in classes.items()}
+
+
+def family_of(config: PreTrainedConfig) -> str | None:
+    """Name the family a config belongs to, None for a config that is not of bertkit."""
+    names = {family.config_class.model_type: name for name, family in FAMILIES.items()}
+    return names.get(config.model_type)
+
+
+def build_config(family: str, preset: str | None = None, **overrides: Any) -> PreTrainedConfig:
+    """Make a config from a preset and settings.
+
+    Args:
+        family: a name in `FAMILIES`.
+        preset: a size of the family; its default preset if not given.
+        **overrides: fields of the config (see `describe_config`), or num_labels, id2label, label2id, problem_type.
+
+    Returns:
+        The config, with the family's whole `auto_map`.
+
+    Raises:
+        ValueError: unknown family, preset or field, or a value that the config refuses.
+    """
+    chosen = choose("model family", family, FAMILIES)
+    settings = choose(f"{family} preset", preset or chosen.default_preset, chosen.presets)
+    known = [*chosen.config_class.__annotations__, *TASK_FIELDS]
+    for key in overrides:
+        if key not in known:
+            nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
+            raise ValueError(f"unknown setting {key!r} of model family {family!r}; did you mean {nearest!r}?")
+    try:
+        return chosen.config_class(**{**settings, **overrides}, auto_map=auto_map(family))
+    except StrictDataclassError as error:
+        raise ValueError(f"model family {family!r}: {error.__cause__}") from error
+
+
+def describe_config(family: str) -> list[ConfigField]:
+    """List the settings of a family with the values of its default preset.
+
+    Args:
+        family: a name in `FAMILIES`.
+
+    Returns:
+        (name, type, default, doc) of every field the family's config declares, in its order.
+    """
+    config_class = choose("model family", family, FAMILIES).config_class
+    config = build_config(family)
+    documented = {param.arg_name: param for param in docstring_parser.parse_from_object(config_class).params}
+    return [
+        ConfigField(
+            name=field.name,
+            type=documented[field.name].type_name or "",
+            default=getattr(config, field.name),
+            doc=" ".join((documented[field.name].description or "").split()),
+        )
+        for field in fields(config_class)
+        if field.name in documented
+    ]
+
+
+def build_model(config: PreTrainedConfig, auto_class_name: str) -> PreTrainedModel:
+    """Make a model with fresh weights, drawn from torch's global random stream.
+
+    Args:
+        config: a config of one of the `FAMILIES`.
+        auto_class_name: which head, by its Auto class: "AutoModelForMaskedLM".
+
+    Returns:
+        The model, in training mode; what it saves loads through every Auto class of its family.
+
+    Raises:
+        ValueError: not a config of bertkit, or a head that its family does not have.
+    """
+    family = family_of(config)
+    if family is None:
+        model_types = ", ".join(family.config_class.model_type for family in FAMILIES.values())
+        raise ValueError(f"model type {config.model_type!r} is not of bertkit; its model types are {model_types}")
+    model_class = choose(f"head of model family {family!r}", auto_class_name, FAMILIES[family].auto_classes)
+    config.auto_map = auto_map(family)
+    return model_class(config).train()
+
+
+def load_model(path: str | os.PathLike[str], auto_class_name: str, **kwargs: Any) -> PreTrainedModel:
+    """Load a checkpoint through one of transformers' Auto classes, bertkit's own classes first.
+
+    Args:
+        path: a checkpoint folder, or a name on the Hub.
+        auto_class_name: which head, by its Auto class: "AutoModelForMaskedLM".
+        **kwargs: passed on to `from_pretrained`.
+
+    Returns:
+        The model, in evaluation mode. What a bertkit model saves again loads through every Auto class of its family.
+
+    Raises:
+        ValueError: an Auto class that no family has, or a folder without config.json.
+    """
+    auto_class = choose("Auto class", auto_class_name, AUTO_CLASSES)
+    if os.path.isdir(path) and not os.path.isfile(os.path.join(path, "config.json")):
+        raise ValueError(f"{os.fspath(path)} has no config.json; give the folder of a checkpoint")
+    model = auto_class.from_pretrained(path, **kwargs)
+    family = family_of(model.config)
+    if family is not None:
+        model.config.auto_map = auto_map(family)
+    return model
+
+
+def _register() -> None:
+    """Make the families known to transformers, and their files travel with every `save_pretrained`."""
+    for family in FAMILIES.values():
+        AutoConfig.register(family.config_class.model_type, family.config_class, exist_ok=True)
+        family.config_class.register_for_auto_class()
+        for name, model_class in family.auto_classes.items():
+            AUTO_CLASSES[name].register(family.config_class, model_class, exist_ok=True)
+            model_class.register_for_auto_class(name)
+
+
+_register()

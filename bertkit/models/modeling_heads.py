@@ -1,0 +1,146 @@
+"""What stands on top of a family's base model: losses, and task heads as mixins that every family shares."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import PreTrainedConfig
+from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.utils.generic import can_return_tuple
+
+IGNORED = -100  # a label that is not counted: padding, or a token that was not masked
+
+
+def normalised(total: torch.Tensor, count: int | torch.Tensor) -> torch.Tensor:
+    """Divide a summed loss by the number of its labels; no label at all gives 0, not NaN.
+
+    >>> normalised(torch.tensor(6.0), 3), normalised(torch.tensor(0.0), torch.tensor(0))
+    (tensor(2.), tensor(0.))
+    """
+    return total / (count + (count == 0))
+
+
+def cross_entropy(
+    logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: int | torch.Tensor | None = None
+) -> torch.Tensor:
+    """Cross entropy in nats over the labels that are not -100.
+
+    Args:
+        logits: (..., classes).
+        labels: (...) int64, -100 where there is nothing to predict.
+        num_items_in_batch: divisor of the summed loss: the labels of the whole step, over all its micro-batches and
+            processes. None divides by the labels given here.
+
+    Returns:
+        A scalar; 0 where there is no label at all.
+    """
+    labels = labels.flatten()
+    total = F.cross_entropy(logits.flatten(0, -2).float(), labels, ignore_index=IGNORED, reduction="sum")
+    return normalised(total, (labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
+
+
+def classification_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    problem_type: str,
+    num_items_in_batch: int | torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Loss of a sequence classification head.
+
+    Args:
+        logits: (examples, num_labels).
+        labels: (examples,) classes for `single_label_classification`; (examples, num_labels) of 0 and 1 for
+            `multi_label_classification`; (examples,) or (examples, num_labels) targets for `regression`. Values of
+            -100 are not counted (so -100 itself cannot be a regression target).
+        problem_type: one of the three names above.
+        num_items_in_batch: number of label values of the whole step; None counts those given here.
+
+    Returns:
+        A scalar: cross entropy, binary cross entropy or squared error a label value; 0 where there is no label.
+    """
+    if problem_type == "single_label_classification":
+        return cross_entropy(logits, labels, num_items_in_batch)
+    logits = logits.float()
+    labels = labels.reshape(logits.shape).to(logits.dtype)
+    loss = F.mse_loss if problem_type == "regression" else F.binary_cross_entropy_with_logits
+    counted = labels != IGNORED
+    total = loss(logits, labels, reduction="none").masked_fill(~counted, 0.0).sum()
+    return normalised(total, counted.sum() if num_items_in_batch is None else num_items_in_batch)
+
+
+def infer_problem_type(num_labels: int, labels: torch.Tensor) -> str:
+    """Tell the problem from its labels, as transformers does: one output is regression, integer labels are classes.
+
+    >>> infer_problem_type(3, torch.tensor([0, 2])), infer_problem_type(1, torch.tensor([0.5]))
+    ('single_label_classification', 'regression')
+    """
+    if num_labels == 1:
+        return "regression"
+    return "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
+
+
+class ForSequenceClassification:
+    """A class, several labels or numbers for every example, from the base model's `pooler_output`.
+
+    Put it before the family's `PreTrainedModel` and name the base model:
+    `class XForSequenceClassification(ForSequenceClassification, XPreTrainedModel): base_model_class = XModel`.
+    The config has `num_labels`, `problem_type`, `classifier_dropout` and `hidden_dropout_prob`.
+    """
+
+    base_model_class: type[nn.Module]
+    config: Any
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__(config)  # type: ignore[call-arg]
+        self.model = self.base_model_class(config)
+        dropout = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
+        self.dropout = nn.Dropout(dropout)
+        self.score = nn.Linear(config.hidden_size, self.config.num_labels)
+        self.post_init()  # type: ignore[attr-defined]
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: int | torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> SequenceClassifierOutput:
+        """Classify every example.
+
+        Args:
+            input_ids: (batch, seq); this and the next four as in the base model.
+            attention_mask: (batch, seq).
+            token_type_ids: (batch, seq).
+            position_ids: (batch, seq).
+            inputs_embeds: (batch, seq, hidden).
+            labels: see `classification_loss`; in the order of the examples where rows are packed.
+            num_items_in_batch: number of label values of the whole step, over micro-batches and processes.
+            **kwargs: further arguments of the base model (example_starts, output_hidden_states, ...).
+
+        Returns:
+            loss (with labels), logits (examples, num_labels), and hidden_states and attentions where asked for.
+        """
+        outputs = self.model(
+            input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            return_dict=True,
+            **kwargs,
+        )
+        logits = self.score(self.dropout(outputs.pooler_output))  # (examples, num_labels)
+        loss = None
+        if labels is not None:
+            if self.config.problem_type is None:
+                self.config.problem_type = infer_problem_type(self.config.num_labels, labels)
+            loss = classification_loss(logits, labels, self.config.problem_type, num_items_in_batch)
+        return SequenceClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )

@@ -1,0 +1,147 @@
+"""Bricks of the Transformer families: self-attention, feed-forward, and the layer of both.
+
+Paper: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, sections 3.1 to 3.3 (the encoder's side).
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import PreTrainedConfig
+from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+
+def eager_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compute softmax(query keyᵀ · scaling + mask) value step by step, so that the weights can be looked at.
+
+    Args:
+        module: the attention module that asks; tells whether dropout is on.
+        query: (batch, heads, seq, head_dim).
+        key: (batch, heads, seq, head_dim).
+        value: (batch, heads, seq, head_dim).
+        attention_mask: added to the scores; broadcastable to (batch, heads, seq, seq).
+        scaling: factor of the scores, 1 / sqrt(head_dim) in the paper.
+        dropout: probability of dropping a weight in training.
+        **kwargs: what other attention functions of transformers take; not used.
+
+    Returns:
+        context (batch, seq, heads, head_dim) and attention weights (batch, heads, seq, seq).
+    """
+    scores = query @ key.transpose(-1, -2) * scaling  # (batch, heads, seq, seq)
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    weights = F.dropout(scores.softmax(dim=-1), p=dropout, training=module.training)
+    return (weights @ value).transpose(1, 2), weights
+
+
+class SelfAttention(nn.Module):
+    """Every position gathers from the positions it may see; one linear layer makes query, key and value at once.
+
+    Args:
+        config: hidden_size, num_attention_heads, attention_probs_dropout_prob.
+    """
+
+    is_causal = False  # read by transformers' attention functions, which take a missing value for True
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.num_heads = config.num_attention_heads
+        self.head_dim = config.hidden_size // config.num_attention_heads
+        self.scaling = self.head_dim**-0.5
+        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
+        self.output = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Attend.
+
+        Args:
+            hidden_states: (batch, seq, hidden).
+            attention_mask: added to the scores; broadcastable to (batch, heads, seq, seq).
+            **kwargs: passed on to the attention function.
+
+        Returns:
+            (batch, seq, hidden), and the attention weights (batch, heads, seq, seq) or None if the function keeps none.
+        """
+        batch, seq, _ = hidden_states.shape
+        query, key, value = (
+            part.transpose(1, 2)  # (batch, heads, seq, head_dim)
+            for part in self.qkv(hidden_states).view(batch, seq, 3, self.num_heads, self.head_dim).unbind(dim=2)
+        )
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
+        context, weights = attend(
+            self,
+            query,
+            key,
+            value,
+            attention_mask,
+            scaling=self.scaling,
+            dropout=self.config.attention_probs_dropout_prob if self.training else 0.0,
+            **kwargs,
+        )
+        return self.output(context.flatten(2)), weights  # (batch, seq, hidden)
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with an activation between, applied to every position alone.
+
+    Args:
+        config: hidden_size, intermediate_size, hidden_act.
+    """
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__()
+        self.intermediate = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.activation = ACT2FN[config.hidden_act]
+        self.output = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Map (..., hidden) to (..., hidden)."""
+        return self.output(self.activation(self.intermediate(hidden_states)))
+
+
+class TransformerLayer(GradientCheckpointingLayer):
+    """Self-attention, then feed-forward, each added to its input and normalised after (the paper's order).
+
+    Args:
+        config: what `SelfAttention` and `FeedForward` read, and hidden_dropout_prob, layer_norm_eps.
+    """
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__()
+        self.attention = SelfAttention(config)
+        self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.feed_forward = FeedForward(config)
+        self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Any
+    ) -> torch.Tensor:
+        """Run the layer.
+
+        Args:
+            hidden_states: (batch, seq, hidden); pass it by position, as checkpointing and output capturing need it.
+            attention_mask: added to the scores; broadcastable to (batch, heads, seq, seq).
+            **kwargs: passed on to the attention function.
+
+        Returns:
+            (batch, seq, hidden).
+        """
+        attended, _ = self.attention(hidden_states, attention_mask, **kwargs)
+        hidden_states = self.attention_norm(hidden_states + self.dropout(attended))
+        return self.feed_forward_norm(hidden_states + self.dropout(self.feed_forward(hidden_states)))
