@@ -1,0 +1,62 @@
+"""What a run reads: the `data` section of a recipe."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+DocumentMode: TypeAlias = Literal["blank_line", "file", "line"]
+SentenceMode: TypeAlias = Literal["split", "line"]
+
+
+@dataclass(kw_only=True)
+class DataArguments:
+    """Where the text comes from and how it is cut into documents and sentences.
+
+    Raises:
+        ValueError: if a value is outside what its field takes.
+    """
+
+    train: str | list[str]
+    """Text to train on, one source or several: a file (.txt, .jsonl, .parquet; also .gz or .zst), a folder, a glob, or
+    a dataset written hub:name, hub:name:config or hub:name:config@split."""
+
+    eval: str | list[str] | None = None
+    """Text to evaluate on, in the same forms; without it, a share of the training documents is held out."""
+
+    eval_fraction: float = 0.02
+    """Share of the training documents that is held out for evaluation when `eval` is not given."""
+
+    text_column: str = "text"
+    """Column that holds the text of a jsonl, parquet or datasets record."""
+
+    documents: DocumentMode = "blank_line"
+    """How a text file is cut into documents: at blank lines, not at all, or at every line."""
+
+    sentences: SentenceMode = "split"
+    """How a paragraph becomes sentences: split by rules for the language, or taken whole, one sentence a line."""
+
+    language: str = "en"
+    """Language of the text as an ISO 639 code (en, ko, de, ...), which the sentence splitter goes by."""
+
+    streaming: bool = False
+    """Read a dataset of the Hub as it arrives, instead of downloading it first."""
+
+    num_workers: int | None = None
+    """Processes that tokenize; null uses every core."""
+
+    cache_dir: str | None = None
+    """Folder that keeps tokenized text between runs; null means $BERTKIT_CACHE, or else ~/.cache/bertkit."""
+
+    def __post_init__(self) -> None:
+        for name, value, mode in (
+            ("documents", self.documents, DocumentMode),
+            ("sentences", self.sentences, SentenceMode),
+        ):
+            if value not in get_args(mode):
+                raise ValueError(f"unknown data.{name} {value!r}; choose from {', '.join(get_args(mode))}")
+        if not 0 < self.eval_fraction < 1:
+            raise ValueError(f"data.eval_fraction must lie between 0 and 1, not be {self.eval_fraction}")
+        if self.num_workers is not None and self.num_workers < 1:
+            raise ValueError(f"data.num_workers must be 1 or more, or null for every core, not {self.num_workers}")
+        if not re.fullmatch(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]+)*", self.language):
+            raise ValueError(f"data.language takes a language code such as en, ko or pt-BR, not {self.language!r}")

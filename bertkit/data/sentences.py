@@ -1,0 +1,63 @@
+"""Paragraphs become sentences, and paragraphs too long for a splitter become shorter ones."""
+
+import re
+
+import sentencex
+
+from bertkit.data.arguments import SentenceMode
+
+
+def split_sentences(paragraphs: list[str], *, mode: SentenceMode, language: str) -> list[str]:
+    """Cut the paragraphs of a document into sentences; none reaches over the end of its paragraph.
+
+    Args:
+        paragraphs: lines of text.
+        mode: "split" goes by the rules of `sentencex` for the language; "line" takes every paragraph as one sentence.
+        language: ISO 639 code; a region or script after it (pt-BR, zh-Hans) is allowed and does not matter.
+
+    Returns:
+        The sentences in order, without white space at their ends; those of white space only are dropped.
+
+    Raises:
+        ValueError: if `mode` is neither of the two.
+
+    >>> split_sentences(["Dr. Gray sat down. He was late.", "Why?"], mode="split", language="en")
+    ['Dr. Gray sat down.', 'He was late.', 'Why?']
+    """
+    if mode == "line":
+        pieces = paragraphs
+    elif mode == "split":
+        # sentencex knows bare codes only: "de-AT" would silently be split by its fallback rules.
+        code = re.split("[-_]", language)[0].lower()
+        pieces = [piece for paragraph in paragraphs for piece in sentencex.segment(code, paragraph)]
+    else:
+        raise ValueError(f"unknown sentence mode {mode!r}; choose from split, line")
+    return [sentence for piece in pieces if (sentence := piece.strip())]
+
+
+def cut_paragraph(paragraph: str, *, max_characters: int) -> list[str]:
+    """Cut a paragraph into pieces of at most `max_characters`, at a space where there is one.
+
+    The time a splitter takes grows faster than the paragraph, and the memory a tokenizer takes is a hundred times the
+    sentence, so a book on one line has to be cut before either sees it.
+
+    Args:
+        paragraph: one line of text.
+        max_characters: length of the longest piece, in characters.
+
+    Returns:
+        Pieces that make up the paragraph when joined; one piece, the paragraph, if it is short enough.
+
+    >>> cut_paragraph("one two three", max_characters=9)
+    ['one two ', 'three']
+    """
+    pieces = []
+    start = 0
+    while len(paragraph) - start > max_characters:
+        end = paragraph.rfind(" ", start, start + max_characters) + 1  # 0 where there is no space
+        if end == 0:
+            end = start + max_characters
+        pieces.append(paragraph[start:end])
+        start = end
+    pieces.append(paragraph[start:])
+    return pieces
