@@ -1,0 +1,69 @@
+"""The command line: `bertkit <verb>`.
+
+Nothing heavy is imported here: the list of verbs answers at once, and a verb's help without torch.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+
+VERBS = {
+    "quickstart": "the whole road in minutes, on Wikipedia pages that ship with gensim",
+    "tokenizer": "train a WordPiece tokenizer on a corpus",
+    "pretrain": "pretrain a model on a corpus",
+    "finetune": "fine-tune a checkpoint on labelled text",
+    "evaluate": "evaluate a checkpoint on text or labelled text",
+    "features": "turn text into vectors with a frozen checkpoint",
+}
+"""Verb -> what it does; `bertkit/stages/<verb>.py` has a function `main` that takes the verb's arguments."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb.
+
+    Args:
+        arguments: the command line without the program's name; default: this process's.
+
+    Returns:
+        The exit code: 0, or 2 after an error in what was asked for, which is said in one line.
+    """
+    verb, *rest = [*(sys.argv[1:] if arguments is None else arguments), ""]
+    if verb in ("", "-h", "--help"):
+        print("usage: bertkit <verb> [options]; `bertkit <verb> --help` lists the verb's\n")
+        print("\n".join(f"  {name:<11} {does}" for name, does in VERBS.items()))
+        return 0
+    if verb == "--version":
+        from importlib.metadata import version
+
+        print(f"bertkit {version('bertkit')}")
+        return 0
+    try:
+        if verb not in VERBS:
+            from bertkit.config import ConfigError, nearest
+
+            raise ConfigError(f"unknown verb {verb!r}{nearest(verb, VERBS)}")
+        importlib.import_module(f"bertkit.stages.{verb}").main(rest[:-1])
+    except (ValueError, FloatingPointError) as error:
+        if not _raised_by_bertkit(error.__traceback__):
+            raise
+        print(f"bertkit {verb}: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(
+            f"bertkit {verb}: {error.strerror or error}{f': {error.filename}' if error.filename else ''}",
+            file=sys.stderr,
+        )
+        return 2
+    return 0
+
+
+def _raised_by_bertkit(traceback: TracebackType | None) -> bool:
+    """Return whether the innermost frame is bertkit's: then the message is meant for the user, else it is a bug's."""
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback is not None and traceback.tb_frame.f_globals.get("__name__", "").startswith("bertkit")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""From YAML and the command line to dataclasses, with one clear line for whatever is wrong.
+
+jsonargparse reads the types, the defaults and the help from the dataclasses. bertkit adds that a recipe shipped with it is
+found by name, and that an unknown key names the nearest known one. `model.*` is a free mapping here and is checked inside
+the verb, because knowing a model's settings means importing it.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, set_parsing_settings
+
+_PACKAGE = Path(__file__).parent
+RECIPES = next(path for path in (_PACKAGE / "recipes", _PACKAGE.parent / "recipes") if path.is_dir())
+"""The YAML recipes: inside the package in a wheel, beside it in a checkout."""
+
+
+class ConfigError(ValueError):
+    """Something in a recipe or on the command line that cannot be; its message is one line."""
+
+
+class RecipeParser(ArgumentParser):
+    """Parses the recipe of one verb: `--config` files first, then `--section.key value`.
+
+    Args:
+        verb: name of the verb, for the help.
+        description: what it does, for the help.
+        free: sections whose keys are checked later.
+    """
+
+    def __init__(self, verb: str, *, description: str, free: Sequence[str] = ()) -> None:
+        set_parsing_settings(docstring_parse_attribute_docstrings=True)
+        super().__init__(prog=f"bertkit {verb}", description=description, allow_abbrev=False)
+        self.free = tuple(free)
+        self.add_argument(
+            "--config",
+            action=ActionConfigFile,
+            help="A YAML recipe: a file, or the name of one that comes with bertkit.",
+        )
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise the message as one line."""
+        raise ConfigError(" ".join(message.split()))
+
+    def known_keys(self) -> list[str]:
+        """Return the dotted names of all settings."""
+        return [action.dest for action in self._actions if action.dest not in ("help", "print_config")]
+
+    def read(self, arguments: Sequence[str]) -> tuple[Namespace, str]:
+        """Parse a command line.
+
+        Returns:
+            The recipe, its sections instances of their dataclasses; and the same as YAML that `--config` takes.
+
+        Raises:
+            ConfigError: whatever is wrong, as one line.
+        """
+        arguments = [*arguments]
+        for place, argument in enumerate(arguments):
+            name, equals, value = argument.partition("=")
+            if name == "--config" and equals:
+                arguments[place] = f"--config={find_recipe(value)}"
+            elif argument == "--config" and place + 1 < len(arguments):
+                arguments[place + 1] = str(find_recipe(arguments[place + 1]))
+        self._refuse_unknown(arguments)
+        parsed = self.parse_args(arguments)
+        del parsed["config"]
+        return self.instantiate(parsed), self.dump(parsed, skip_none=False, skip_validation=True)
+
+    def _refuse_unknown(self, arguments: Sequence[str]) -> None:
+        known = self.known_keys()
+        for argument in arguments:
+            if argument.startswith("--"):
+                key = argument[2:].split("=")[0].removesuffix("+")
+                if key not in ("help", "print_config", *known) and key.split(".")[0] not in self.free:
+                    raise ConfigError(f"unknown option --{key}{nearest(key, known, prefix='--')}")
+        for path in config_files(arguments):
+            for key in _dotted_keys(load_yaml(path)):
+                if key not in known and key.split(".")[0] not in self.free:
+                    raise ConfigError(f"{path}: unknown key {key}{nearest(key, known)}")
+
+
+def nearest(name: str, known: Iterable[str], *, prefix: str = "") -> str:
+    """Return the end of an error message: the known name that is most like `name`, or where to find them all.
+
+    >>> nearest("training.max_step", ["training.max_steps", "output_dir"])
+    '; did you mean training.max_steps?'
+    """
+    known = list(known)
+    matches = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if not matches:  # the section may be missing, or wrong
+        ends = {key.split(".")[-1]: key for key in known}
+        matches = [ends[end] for end in difflib.get_close_matches(name.split(".")[-1], ends, n=1, cutoff=0.8)]
+    return f"; did you mean {prefix}{matches[0]}?" if matches else "; --help lists the known ones"
+
+
+def config_files(arguments: Sequence[str]) -> list[str]:
+    """Return the values of `--config` in a command line."""
+    files = [following for argument, following in pairwise(arguments) if argument == "--config"]
+    return files + [argument.removeprefix("--config=") for argument in arguments if argument.startswith("--config=")]
+
+
+def find_recipe(name: str) -> Path:
+    """Return the YAML file that `name` means: a path, or a recipe that comes with bertkit.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.suffix not in (".yaml", ".yml") and path.name == name:
+        shipped = {recipe.stem: recipe for recipe in sorted(RECIPES.rglob("*.yaml"))}
+        if name in shipped:
+            return shipped[name]
+        raise ConfigError(
+            f"--config {name}: there is no such file, and no recipe of that name{nearest(name, shipped)}"
+            f" (bertkit has {', '.join(shipped)})"
+        )
+    raise ConfigError(f"--config {name}: there is no such file")
+
+
+def load_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        ConfigError: the file is not YAML, or not a mapping.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: a recipe must be a mapping of keys to values, and this is {type(content).__name__}")
+    return content
+
+
+def value_of(key: str, arguments: Sequence[str], default: str) -> str:
+    """Return a setting before the command line is parsed, for those that decide which other settings there are.
+
+    Args:
+        key: dotted name.
+        arguments: the command line.
+        default: if neither it nor a config file gives the setting.
+    """
+    value = default
+    for path in config_files(arguments):
+        content: Any = load_yaml(find_recipe(path))
+        for part in key.split("."):
+            content = content.get(part) if isinstance(content, Mapping) else None
+        value = value if content is None else str(content)
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if argument == f"--{key}":
+            value = following
+        elif argument.startswith(f"--{key}="):
+            value = argument.partition("=")[2]
+    return value
+
+
+def choose(kind: str, name: str, table: Mapping[str, Any]) -> Any:
+    """Return `table[name]`.
+
+    Raises:
+        ConfigError: there is no such entry; the message lists those there are.
+    """
+    if name not in table:
+        raise ConfigError(f"unknown {kind} {name!r}; choose from {', '.join(table)}")
+    return table[name]
+
+
+def _dotted_keys(content: Mapping[str, Any], prefix: str = "") -> list[str]:
+    keys = []
+    for name, value in content.items():
+        keys += _dotted_keys(value, f"{prefix}{name}.") if isinstance(value, dict) else [f"{prefix}{name}"]
+    return keys

@@ -1,0 +1,94 @@
+"""The batches of an objective over a TokenStore: each computed from its place in the endless stream of rows."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bertkit.data.row_stream import RowStream
+from bertkit.data.token_store import TokenStore
+from bertkit.objectives.masked import MaskedObjective
+
+if TYPE_CHECKING:
+    import torch
+
+EVAL_SEED = 0  # evaluation asks every run the same questions, whatever the run's own seed
+
+
+class ObjectiveBatches:
+    """What the Trainer draws from: rows of a corpus, prepared by an objective.
+
+    Args:
+        objective: plans and collates.
+        store: the corpus.
+        seed: key of every random choice; evaluation always uses `EVAL_SEED`.
+        training: shuffled anew each epoch; else in order, with masks that never change.
+    """
+
+    def __init__(self, objective: MaskedObjective, store: TokenStore, *, seed: int = 0, training: bool) -> None:
+        self.objective = objective
+        self.store = store
+        self.seed = seed if training else EVAL_SEED
+        self.training = training
+        self.label_counts = objective.label_counts
+        self.loss_terms = objective.loss_terms
+        self.metric_names = objective.metric_names
+        self.tokens_per_example = objective.arguments.block_size
+
+    @cached_property
+    def _stream(self) -> RowStream:
+        return self.objective.stream(self.store, seed=self.seed, shuffle=self.training)
+
+    def __len__(self) -> int:
+        """Rows in an epoch."""
+        return self._stream.rows_per_epoch
+
+    @cached_property
+    def loss_floor(self) -> float:
+        """Unigram entropy of the labels in nats: what a model scores that knows how frequent each token is, and no more."""
+        return self.store.unigram_entropy()
+
+    def batch(self, start: int, stop: int, progress: float) -> dict[str, np.ndarray]:
+        """Compute the batch of the rows at places `start` to `stop`.
+
+        Args:
+            start: first row, counted over all epochs.
+            stop: end of the rows.
+            progress: how far the training is, from 0 to 1, for what is scheduled.
+        """
+        return self.objective.collate(
+            self.store,
+            self._stream.rows(start, stop),
+            num_rows=stop - start,
+            mlm_probability=self.objective.mlm_probability(progress, training=self.training),
+            seed=self.seed,
+        )
+
+    def evaluation(self) -> "SumEvaluation":
+        """Begin an evaluation."""
+        return SumEvaluation(self.objective)
+
+
+class SumEvaluation:
+    """Metrics that are sums over batches divided by counts over batches.
+
+    Args:
+        objective: gives the sum and the count of each metric for a batch.
+    """
+
+    def __init__(self, objective: MaskedObjective) -> None:
+        self.objective = objective
+        self.totals: dict[str, torch.Tensor] = {}
+
+    def add(self, outputs: Any, batch: Mapping[str, "torch.Tensor"]) -> None:
+        """Add a batch whose losses were computed as sums."""
+        import torch
+
+        for name, (total, count) in self.objective.metrics(outputs, batch).items():
+            pair = torch.stack([total.cpu().double(), count.cpu().double()])
+            self.totals[name] = self.totals.get(name, 0) + pair
+
+    def compute(self) -> dict[str, float]:
+        """Return each metric's mean."""
+        return {name: float(total / count) for name, (total, count) in self.totals.items()}

@@ -1,0 +1,60 @@
+"""The `model` section of a recipe: a family, a size, and any setting of the family's configuration."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from bertkit.config import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+HELP = (
+    "`--model.family`, `--model.preset` and any setting of the family's configuration, as `--model.hidden_size 256`; "
+    "`--model.help true` lists them."
+)
+
+
+def build_fresh_model(
+    section: Mapping[str, Any], auto_class: str, tokenizer: "PreTrainedTokenizerBase", *, block_size: int, seed: int
+) -> "PreTrainedModel":
+    """Build a model with fresh weights for a tokenizer.
+
+    Args:
+        section: the recipe's `model` section.
+        auto_class: which head, by its Auto class.
+        tokenizer: gives the vocabulary size and the padding token.
+        block_size: longest example, in tokens.
+        seed: key of the weights.
+
+    Raises:
+        ValueError: an unknown family, preset or setting, or a model too small for the tokenizer or the examples.
+    """
+    import torch
+
+    from bertkit.data.keyed_random import keyed_seed
+    from bertkit.models import build_config, build_model
+
+    settings = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id, **section}
+    config = build_config(settings.pop("family", "bert"), settings.pop("preset", None), **settings)
+    if config.vocab_size < len(tokenizer):
+        raise ConfigError(
+            f"model.vocab_size is {config.vocab_size}, but the tokenizer has {len(tokenizer)} tokens; leave it out"
+        )
+    if config.max_position_embeddings < block_size:
+        raise ConfigError(
+            f"rows of {block_size} tokens do not fit a model of {config.max_position_embeddings} positions; raise "
+            "model.max_position_embeddings or lower the row length"
+        )
+    torch.manual_seed(keyed_seed(seed, "weights"))
+    return build_model(config, auto_class)
+
+
+def print_settings(section: Mapping[str, Any]) -> None:
+    """Print the settings of the section's family, as `--model.help true` asks."""
+    from bertkit.models import FAMILIES, describe_config
+
+    family = section.get("family", "bert")
+    print(f"model.family: {', '.join(FAMILIES)}")
+    print(f"model.preset of {family}: {', '.join(FAMILIES[family].presets)}")
+    for field in describe_config(family):
+        print(f"model.{field.name} ({field.type}, default {field.default}): {field.doc}")

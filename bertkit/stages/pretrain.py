@@ -1,0 +1,108 @@
+"""`bertkit pretrain`: a corpus, a tokenizer and a recipe -> a pretrained checkpoint."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertkit.config import RecipeParser, choose, value_of
+from bertkit.data.arguments import DataArguments
+from bertkit.objectives import OBJECTIVES
+from bertkit.stages import model_section
+from bertkit.training.arguments import TrainingArguments
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+    from bertkit.training.checkpointing import TrainerState
+
+
+def build_parser(arguments: Sequence[str]) -> RecipeParser:
+    """Build the parser of a pretraining recipe; which objective it has decides which settings there are."""
+    objective = choose("objective", value_of("objective.name", arguments, "masked"), OBJECTIVES)
+    parser = RecipeParser("pretrain", description="Pretrain a model on a corpus.", free=["model"])
+    parser.add_argument("--output_dir", type=str, required=True, help="Folder of the run: checkpoints and log.")
+    parser.add_argument("--tokenizer", type=str, required=True, help="Folder or Hub name of the tokenizer.")
+    parser.add_class_arguments(DataArguments, "data", help="The corpus")
+    parser.add_class_arguments(objective.arguments_class, "objective", help="What the model learns to predict")
+    parser.add_argument("--model", type=dict[str, Any], default={"family": "bert"}, help=model_section.HELP)
+    parser.add_class_arguments(TrainingArguments, "training", help="How it is trained")
+    parser.add_argument("--quiet", type=bool, default=False, help="No progress bar, no lines but warnings and errors.")
+    return parser
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Pretrain as the command line says.
+
+    Raises:
+        ValueError: whatever is wrong with the recipe, the corpus or the tokenizer, as one line before training starts.
+    """
+    pretrain(*build_parser(arguments).read(arguments))
+
+
+def pretrain(recipe: "Namespace", resolved: str) -> None:
+    """Walk the road from text to a checkpoint.
+
+    Args:
+        recipe: as `build_parser` reads it.
+        resolved: the same as YAML, to keep with the checkpoints.
+    """
+    import yaml
+    from accelerate import PartialState
+
+    from bertkit.data.splits import build_stores
+    from bertkit.hub.model_card import ModelCard, figures
+    from bertkit.models import load_model
+    from bertkit.objectives.batches import ObjectiveBatches
+    from bertkit.tokenization import load_tokenizer, save_tokenizer
+    from bertkit.training.checkpointing import find_checkpoint
+    from bertkit.training.trainer import Trainer
+
+    if recipe.model.pop("help", False):
+        model_section.print_settings(recipe.model)
+        return
+    processes = PartialState()
+    quiet = recipe.quiet or not processes.is_main_process
+    checkpoint = find_checkpoint(Path(recipe.output_dir), recipe.training.resume_from_checkpoint)
+    tokenizer = load_tokenizer(recipe.tokenizer)
+    objective = OBJECTIVES[recipe.objective.name](recipe.objective, tokenizer)
+    with processes.main_process_first():
+        train_store, eval_store = build_stores(recipe.data, tokenizer, quiet=quiet)
+    train_batches = ObjectiveBatches(objective, train_store, seed=recipe.training.seed, training=True)
+    eval_batches = ObjectiveBatches(objective, eval_store, training=False)
+    if checkpoint is None:
+        model = model_section.build_fresh_model(
+            recipe.model,
+            objective.auto_class,
+            tokenizer,
+            block_size=recipe.objective.block_size,
+            seed=recipe.training.seed,
+        )
+    else:
+        model = load_model(checkpoint, objective.auto_class)
+
+    card = ModelCard(
+        auto_class=objective.auto_class,
+        language=recipe.data.language,
+        parameters=model.num_parameters(),
+        data={"train": figures(train_store), "eval": figures(eval_store)},
+        floor=train_batches.loss_floor,
+        floor_metric=f"eval_{objective.loss_terms[0]}",
+        recipe=resolved,
+    )
+
+    def write_extras(folder: Path, state: "TrainerState") -> None:
+        save_tokenizer(tokenizer, folder)
+        (folder / "recipe.yaml").write_text(resolved)
+        (folder / "README.md").write_text(card.render(state))
+
+    Trainer(
+        model,
+        train_batches,
+        recipe.training,
+        output_dir=recipe.output_dir,
+        eval_batches=eval_batches,
+        write_extras=write_extras,
+        resume_from=checkpoint,
+        recipe=yaml.safe_load(resolved),
+        quiet=quiet,
+    ).train()

@@ -1,0 +1,130 @@
+"""How a model is trained: the settings of the Trainer, for pretraining and fine-tuning alike."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass
+class TrainingArguments:
+    """Settings of the training loop. Where it runs is Accelerate's business (accelerate_config.yaml)."""
+
+    train_batch_size: int | str = 32
+    """Examples (packed rows, in pretraining) in a step over all processes, or tokens as in "32768 tokens"."""
+    micro_batch_size: int | None = None
+    """Most examples a process computes at once; what the global batch holds beyond that is accumulated. Default: all."""
+    max_steps: int | None = None
+    """Steps to train; one of `max_steps`, `num_train_epochs` and `max_time` must be given."""
+    num_train_epochs: float | None = None
+    """Passes over the data to train, instead of `max_steps`."""
+    max_time: str | None = None
+    """Wall-clock budget to train, as "90s", "30m" or "2h", schedule included; a resumed run counts the time already spent."""
+    learning_rate: float = 5e-4
+    """Peak learning rate, reached after `warmup_steps`."""
+    lr_scheduler_type: Literal["linear", "cosine", "warmup_stable_decay", "constant"] = "linear"
+    """How the learning rate falls after the warm-up: to 0 in a line or a half cosine; not at all until the last
+    `decay_fraction` of the training, then in a line; or never."""
+    warmup_steps: float = 0.06
+    """Steps over which the learning rate rises from 0; below 1 it is a share of the training."""
+    decay_fraction: float = 0.2
+    """Share of the training, at its end, in which `warmup_stable_decay` decays."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of matrices; biases and norms are left alone."""
+    adam_beta1: float = 0.9
+    """AdamW's decay rate of the mean gradient."""
+    adam_beta2: float = 0.999
+    """AdamW's decay rate of the mean squared gradient."""
+    adam_epsilon: float = 1e-8
+    """AdamW's divisor guard."""
+    max_grad_norm: float | None = 1.0
+    """Gradients are scaled down to this global norm; `null` turns clipping off."""
+    logging_steps: int = 10
+    """Steps between two entries of the log."""
+    eval_steps: int | None = None
+    """Steps between two evaluations, besides those of the checkpoints."""
+    eval_batch_size: int = 64
+    """Examples a process evaluates at once."""
+    max_eval_batches: int | None = None
+    """Most batches of an evaluation, for large evaluation sets."""
+    save_steps: int | None = None
+    """Steps between two checkpoints, each evaluated when it is made; one is always made at the end. Default: pretraining only
+    then, fine-tuning each epoch."""
+    save_total_limit: int | None = 2
+    """Most checkpoints to keep, the best and the last among them; `null` keeps all."""
+    metric_for_best_model: str | None = None
+    """Evaluation metric that names the best checkpoint, a loss the lower the better and all others the higher. Default:
+    the loss in pretraining, the task's main metric in fine-tuning."""
+    seed: int = 0
+    """Key of every random choice: initial weights, data order, masks, dropout."""
+    resume_from_checkpoint: str | None = None
+    """A checkpoint folder to go on from, or "auto": the newest one in `output_dir`, or a fresh start where there is none."""
+    mixed_precision: Literal["no", "fp16", "bf16"] | None = None
+    """Precision of the arithmetic; default: what Accelerate was launched with."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    torch_compile: bool = False
+    """Compile the model with torch.compile."""
+    report_to: str | list[str] = "none"
+    """Trackers to log to: "tensorboard", "trackio", "wandb", several of them, or "none"."""
+    dataloader_num_workers: int = 0
+    """Processes that prepare batches ahead; 0 prepares them in the training process."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained.
+
+        Raises:
+            ValueError: a number outside its range, or not exactly one of the three lengths of training.
+        """
+        lengths = [name for name in ("max_steps", "num_train_epochs", "max_time") if getattr(self, name) is not None]
+        if len(lengths) > 1:
+            raise ValueError(f"training.{' and training.'.join(lengths)} are both given; give one")
+        if self.max_time is not None:
+            parse_duration(self.max_time)
+        for name in ("max_steps", "num_train_epochs", "micro_batch_size", "logging_steps", "eval_steps", "save_steps",
+                     "save_total_limit", "eval_batch_size", "max_eval_batches", "max_grad_norm"):  # fmt: skip
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"training.{name} is {value}; it must be greater than 0")
+        for name in ("learning_rate", "warmup_steps", "weight_decay", "dataloader_num_workers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"training.{name} is {getattr(self, name)}; it must not be negative")
+        self.examples_per_step(tokens_per_example=1)
+
+    @property
+    def time_budget(self) -> float | None:
+        """`max_time` in seconds."""
+        return None if self.max_time is None else parse_duration(self.max_time)
+
+    def examples_per_step(self, tokens_per_example: int) -> int:
+        """Return the global batch size in examples.
+
+        Args:
+            tokens_per_example: length of a row, for a batch size given in tokens.
+
+        Raises:
+            ValueError: `train_batch_size` is not a positive number of examples or tokens.
+        """
+        size = str(self.train_batch_size).split()
+        if size[0].isdecimal() and int(size[0]) > 0 and size[1:] in ([], ["tokens"]):
+            return max(int(size[0]) // (tokens_per_example if size[1:] else 1), 1)
+        raise ValueError(
+            f"training.train_batch_size is {self.train_batch_size!r}; give examples, as 32, or tokens, as '32768 tokens'"
+        )
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds that a duration like "90s", "30m" or "1.5h" means.
+
+    Raises:
+        ValueError: it is none of these.
+
+    >>> parse_duration("1.5h")
+    5400.0
+    """
+    seconds = {"s": 1, "m": 60, "h": 3600, "d": 86400}.get(text[-1:])
+    try:
+        duration = float(text[:-1]) * seconds if seconds else 0.0
+    except ValueError:
+        duration = 0.0
+    if duration <= 0:
+        raise ValueError(f"training.max_time is {text!r}; give a time greater than 0, as '90s', '30m' or '2h'")
+    return duration

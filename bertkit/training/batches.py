@@ -1,0 +1,73 @@
+"""What the Trainer draws from: batches that are computed from the places of their examples in an endless stream."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+IGNORED_LABEL = -100
+
+
+class Evaluation(Protocol):
+    """What an evaluation adds up, batch by batch."""
+
+    totals: dict[str, torch.Tensor]
+    """Tensors in the host's memory that are summed over the processes before `compute`."""
+
+    def add(self, outputs: Any, batch: Mapping[str, torch.Tensor]) -> None:
+        """Add a batch whose losses were computed as sums."""
+
+    def compute(self) -> dict[str, float]:
+        """Return the metrics by name."""
+
+
+class Batches(Protocol):
+    """Examples without end, epoch after epoch."""
+
+    label_counts: Mapping[str, str]
+    """Argument of the model's forward -> batch entry whose labels it counts; the losses are divided by these numbers."""
+    loss_terms: tuple[str, ...]
+    """Fields of the model's output that add up to its loss; the first is the one that `loss_floor` bounds."""
+    metric_names: tuple[str, ...]
+    """What an evaluation gives; the first one names the best checkpoint unless the user names another."""
+    tokens_per_example: int
+    """Tokens of an example, at most: what a batch size given in tokens is divided by."""
+    loss_floor: float
+    """Loss in nats of the best guess that ignores the input."""
+
+    def __len__(self) -> int:
+        """Examples in an epoch."""
+
+    def batch(self, start: int, stop: int, progress: float) -> dict[str, np.ndarray]:
+        """Compute the batch of the examples at places `start` to `stop` of the stream.
+
+        Besides what the model's forward takes, `example_ids` (labels,) may say which example each label belongs to.
+        `progress` says how far the training is, from 0 to 1.
+        """
+
+    def evaluation(self) -> Evaluation:
+        """Begin an evaluation."""
+
+
+class MicroBatches(Dataset[dict[str, torch.Tensor]]):
+    """The micro-batches of one process, by number.
+
+    Args:
+        batches: where they come from.
+        bounds: places of the first example of a micro-batch and behind its last.
+        progress: how far the training is at a micro-batch.
+    """
+
+    def __init__(
+        self, batches: Batches, *, bounds: Callable[[int], tuple[int, int]], progress: Callable[[int], float]
+    ) -> None:
+        self.batches = batches
+        self.bounds = bounds
+        self.progress = progress
+
+    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+        start, stop = self.bounds(number)
+        batch = self.batches.batch(start, stop, self.progress(number))
+        return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in batch.items()}

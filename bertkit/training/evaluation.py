@@ -1,0 +1,69 @@
+"""Running a model over evaluation batches, in training and after it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import send_to_device
+from torch import nn
+from tqdm import tqdm
+
+from bertkit.training.batches import Batches, MicroBatches
+
+
+@torch.no_grad()
+def evaluate_batches(
+    model: nn.Module,
+    batches: Batches,
+    accelerator: Accelerator,
+    *,
+    batch_size: int,
+    max_batches: int | None = None,
+    quiet: bool = False,
+) -> dict[str, float]:
+    """Evaluate a model on one epoch of batches, shared by all processes.
+
+    Args:
+        model: the model, prepared or not, on the accelerator's device.
+        batches: what to evaluate on.
+        accelerator: shares the work.
+        batch_size: examples a process evaluates at once.
+        max_batches: most batches, over all processes.
+        quiet: no progress bar.
+
+    Returns:
+        The metrics of the batches; `loss` is the sum of those whose names end in "loss".
+    """
+    model.eval()
+    num_batches = -(-len(batches) // batch_size)
+    num_batches = min(num_batches, max_batches or num_batches)
+    processes, rank = accelerator.num_processes, accelerator.process_index
+    evaluation = batches.evaluation()
+    ones = {name: torch.tensor(1, device=accelerator.device) for name in batches.label_counts}  # losses come as sums
+
+    def bounds(number: int) -> tuple[int, int]:
+        # Every process computes equally often, as sharded models need: the surplus repeats the last batch, uncounted.
+        number = min(number * processes + rank, num_batches - 1)
+        return number * batch_size, min((number + 1) * batch_size, len(batches))
+
+    rounds = -(-num_batches // processes)
+    micro_batches = MicroBatches(batches, bounds=bounds, progress=lambda number: 1.0)
+    hidden = quiet or not accelerator.is_main_process
+    for number in tqdm(range(rounds), desc="evaluating", unit="batch", leave=False, disable=hidden, mininterval=1):
+        batch = send_to_device(micro_batches[number], accelerator.device)
+        outputs = model(**without_ids(batch), **ones)
+        if number * processes + rank < num_batches:
+            evaluation.add(outputs, batch)
+    if processes > 1:
+        for name, total in evaluation.totals.items():
+            evaluation.totals[name] = accelerator.reduce(total.to(accelerator.device), reduction="sum").cpu()
+    metrics = evaluation.compute()
+    if "loss" not in metrics:
+        metrics = {"loss": sum(value for name, value in metrics.items() if name.endswith("loss")), **metrics}
+    return metrics
+
+
+def without_ids(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a batch without `example_ids`, which are for the evaluation and not for the model."""
+    return {name: value for name, value in batch.items() if name != "example_ids"}
