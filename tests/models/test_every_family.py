@@ -1,0 +1,242 @@
+"""One contract for every family in the table and every head it has."""
+
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from bertkit.models import FAMILIES, load_model
+
+HEADS = [(family, name) for family, members in FAMILIES.items() for name in members.auto_classes]
+HEADS_WITH_LOSS = [(family, name) for family, name in HEADS if name != "AutoModel"]
+HEADS_WITH_OUTPUT_LAYER = [(family, name) for family, name in HEADS if name.endswith(("ForPreTraining", "ForMaskedLM"))]
+every_head = pytest.mark.parametrize(("family", "head"), HEADS)
+every_head_with_loss = pytest.mark.parametrize(("family", "head"), HEADS_WITH_LOSS)
+every_head_with_output_layer = pytest.mark.parametrize(("family", "head"), HEADS_WITH_OUTPUT_LAYER)
+
+
+def tensors(outputs):
+    """All floating-point tensors of an output, by name."""
+    return {name: value for name, value in outputs.items() if torch.is_tensor(value)}
+
+
+def a_loss(model, batch):
+    """The model's loss, or a number that depends on all of a base model's outputs."""
+    outputs = model(**batch)
+    if "loss" in outputs:
+        return outputs.loss
+    weights = torch.linspace(-1, 1, model.config.hidden_size)
+    return sum((value * weights).sum() for value in tensors(outputs).values())
+
+
+@every_head
+def test_outputs_have_their_documented_shapes(small_model, small_batch, family, head):
+    outputs = tensors(small_model(family, head)(**small_batch(head)))
+    shapes = {name: tuple(value.shape) for name, value in outputs.items()}
+    assert (
+        shapes
+        == {
+            "AutoModel": {"last_hidden_state": (3, 10, 32), "pooler_output": (3, 32)},
+            "AutoModelForPreTraining": {
+                "loss": (),
+                "mlm_loss": (),
+                "next_sentence_loss": (),
+                "prediction_logits": (3, 10, 61),
+                "seq_relationship_logits": (3, 2),
+            },
+            "AutoModelForMaskedLM": {"loss": (), "logits": (3, 10, 61)},
+            "AutoModelForNextSentencePrediction": {"loss": (), "logits": (3, 2)},
+            "AutoModelForSequenceClassification": {"loss": (), "logits": (3, 2)},
+        }[head]
+    )
+    assert all(value.isfinite().all() for value in outputs.values())
+
+
+@every_head
+def test_every_parameter_gets_a_gradient(small_model, small_batch, family, head):
+    model = small_model(family, head)
+    a_loss(model, small_batch(head)).backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
+    assert without == []
+
+
+@every_head_with_loss
+def test_one_batch_can_be_learnt_by_heart(small_model, small_batch, family, head):
+    model, batch = small_model(family, head, initializer_range=0.05).train(), small_batch(head)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    losses = []
+    for _ in range(60):
+        loss = model(**batch).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.1 * losses[0]
+
+
+@every_head
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_changes_no_real_position(small_model, small_batch, family, head, side):
+    model = small_model(family, head)
+    input_ids = small_batch(head)["input_ids"]
+    position_ids = torch.arange(10).expand(3, 10)
+    pads = torch.zeros(3, 4, dtype=torch.long)
+
+    def pad(values, filler):
+        return torch.cat([filler, values] if side == "left" else [values, filler], dim=1)
+
+    padded = model(
+        pad(input_ids, pads),
+        attention_mask=pad(torch.ones_like(input_ids), pads),
+        position_ids=pad(position_ids, pads + 1),
+    )
+    real = slice(4, None) if side == "left" else slice(0, 10)
+    for name, expected in tensors(model(input_ids)).items():
+        actual = getattr(padded, name)
+        torch.testing.assert_close(actual[:, real] if actual.dim() == 3 else actual, expected, atol=1e-5, rtol=1e-5)
+
+
+@every_head
+def test_packing_changes_no_real_position(small_model, small_batch, family, head):
+    model = small_model(family, head)
+    input_ids = small_batch(head)["input_ids"]
+    packed = model(input_ids.flatten()[None], position_ids=torch.arange(10).repeat(3)[None])
+    for name, expected in tensors(model(input_ids)).items():
+        actual = getattr(packed, name)
+        torch.testing.assert_close(actual.view(expected.shape), expected, atol=1e-5, rtol=1e-5)
+
+
+@every_head
+def test_a_saved_model_loads_with_equal_weights_and_outputs(small_model, small_batch, family, head, tmp_path):
+    model, batch = small_model(family, head), small_batch(head)
+    model.save_pretrained(tmp_path)
+    loaded = load_model(tmp_path, head)
+    assert type(loaded) is FAMILIES[family].auto_classes[head]
+    assert not any(tensor.is_meta for tensor in (*loaded.parameters(), *loaded.buffers()))
+    expected, actual = tensors(model(**batch)), tensors(loaded(**batch))
+    for name, value in expected.items():
+        assert torch.equal(actual[name], value)
+
+
+@every_head
+def test_saving_a_loaded_model_again_keeps_all_heads_and_files(small_model, family, head, tmp_path):
+    small_model(family, head).save_pretrained(tmp_path / "first")
+    load_model(tmp_path / "first", head).save_pretrained(tmp_path / "second")
+    first, second = ((tmp_path / name) for name in ("first", "second"))
+    assert sorted(path.name for path in first.iterdir()) == sorted(path.name for path in second.iterdir())
+    auto_map = json.loads((second / "config.json").read_text())["auto_map"]
+    assert auto_map.keys() == {"AutoConfig", *FAMILIES[family].auto_classes}
+    for reference in auto_map.values():
+        assert (second / f"{reference.partition('.')[0]}.py").is_file()
+
+
+@every_head
+def test_a_model_built_on_the_meta_device_has_the_same_weights_by_name_and_shape(small_model, family, head):
+    model = small_model(family, head)
+    with torch.device("meta"):
+        meta = type(model)(model.config)
+    shapes = [{name: value.shape for name, value in m.state_dict().items()} for m in (model, meta)]
+    assert shapes[0] == shapes[1]
+
+
+@every_head
+def test_gradient_checkpointing_changes_neither_loss_nor_gradients(small_model, small_batch, family, head):
+    results = []
+    for reentrant in (None, False, True):
+        model, batch = small_model(family, head).train(), small_batch(head)
+        if reentrant is not None:
+            model.activation_checkpointing_enable({"use_reentrant": reentrant})
+            layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+            assert layers and all(layer.gradient_checkpointing for layer in layers)
+        loss = a_loss(model, batch)
+        loss.backward()
+        results.append((loss.detach(), {name: p.grad for name, p in model.named_parameters()}))
+    torch.testing.assert_close(results[1], results[0])
+    torch.testing.assert_close(results[2], results[0])
+
+
+@every_head
+def test_inputs_embeds_stand_in_for_input_ids(small_model, small_batch, family, head):
+    model, batch = small_model(family, head), small_batch(head)
+    expected = tensors(model(**batch))
+    inputs_embeds = model.get_input_embeddings()(batch.pop("input_ids"))
+    for name, value in tensors(model(inputs_embeds=inputs_embeds, **batch)).items():
+        torch.testing.assert_close(value, expected[name])
+
+
+@every_head
+def test_hidden_states_come_when_asked_for(small_model, small_batch, family, head):
+    model, batch = small_model(family, head), small_batch(head)
+    assert model(**batch).hidden_states is None
+    hidden_states = model(**batch, output_hidden_states=True).hidden_states
+    assert [tuple(states.shape) for states in hidden_states] == [(3, 10, 32)] * 3
+    model.config.output_hidden_states = True
+    assert len(model(**batch).hidden_states) == 3
+
+
+@every_head
+def test_attentions_come_when_asked_for_and_sum_to_one(small_model, small_batch, family, head):
+    model, batch = small_model(family, head, attn_implementation="eager"), small_batch(head)
+    attentions = model(**batch, output_attentions=True).attentions
+    assert [tuple(weights.shape) for weights in attentions] == [(3, 4, 10, 10)] * 2
+    for weights in attentions:
+        torch.testing.assert_close(weights.sum(dim=-1), torch.ones(3, 4, 10))
+
+
+@every_head
+def test_return_dict_false_gives_the_same_values_as_a_tuple(small_model, small_batch, family, head):
+    model, batch = small_model(family, head), small_batch(head)
+    expected = model(**batch).to_tuple()
+    by_argument = model(**batch, return_dict=False)
+    model.config.return_dict = False
+    by_config = model(**batch)
+    assert isinstance(by_argument, tuple) and isinstance(by_config, tuple)
+    torch.testing.assert_close(by_argument, expected)
+    torch.testing.assert_close(by_config, expected)
+
+
+@every_head
+def test_all_runs_in_bfloat16(small_model, small_batch, family, head):
+    model = small_model(family, head).to(torch.bfloat16)
+    a_loss(model, small_batch(head)).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+@every_head
+@pytest.mark.parametrize("size", [70, 40])
+def test_the_vocabulary_can_grow_and_shrink(small_model, small_batch, family, head, size):
+    model, batch = small_model(family, head), small_batch(head)
+    batch["input_ids"] %= 40
+    inputs = {"input_ids": batch["input_ids"]}
+    before = tensors(model(**inputs))
+    model.resize_token_embeddings(size)
+    assert model.config.vocab_size == size == model.get_input_embeddings().weight.shape[0]
+    for name, value in tensors(model(**inputs)).items():
+        kept = slice(0, 40) if value.shape[-1] == size else slice(None)
+        torch.testing.assert_close(value[..., kept], before[name][..., kept])
+    if model.get_output_embeddings() is not None:
+        assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+
+
+@every_head_with_output_layer
+def test_the_output_layer_is_tied_unless_the_config_says_otherwise(small_model, family, head, tmp_path):
+    for tied in (True, False):
+        model = small_model(family, head, tie_word_embeddings=tied)
+        model.save_pretrained(tmp_path / str(tied))
+        for either in (model, load_model(tmp_path / str(tied), head)):
+            assert (either.get_output_embeddings().weight is either.get_input_embeddings().weight) is tied
+        with safe_open(tmp_path / str(tied) / "model.safetensors", "pt") as saved:
+            shapes = [tuple(saved.get_slice(name).get_shape()) for name in saved.keys()]  # noqa: SIM118
+        assert shapes.count((61, 32)) == (1 if tied else 2)
+
+
+@every_head
+def test_fresh_weights_follow_the_config(small_model, family, head):
+    model = small_model(family, head, initializer_range=0.5)
+    embeddings = model.get_input_embeddings().weight
+    assert embeddings[1:].std().item() == pytest.approx(0.5, rel=0.1)
+    assert embeddings[0].abs().max() == 0  # padding
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.LayerNorm)]
+    assert norms and all((norm.weight == 1).all() for norm in norms)
