@@ -453,11 +453,11 @@ def _load_dataset(name: str, arguments: DataArguments) -> _DatasetReader:
     Its fingerprint is the name, configuration, split and revision (the Hub's commit); for a local folder it is the
     contents of the folder, since the library goes by the time its files were changed.
     """
-    import datasets
-
     match = _DATASET_NAME.fullmatch(name)
     if match is None:
         raise DataError(f"hub:{name} does not name a dataset; write hub:name, hub:name:config or hub:name:config@split")
+    import datasets
+
     path, config, split = match["name"], match["config"], match["split"] or "train"
     folder = Path(path).expanduser()
     with _dataset_errors(name):
@@ -499,7 +499,9 @@ class _ZstdFile(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         while not self._pending:
             if not self._compressed:
-                self._compressed = self._raw.read(1 << 14)
+                self._compressed = self._raw.read(
+                    1 << 11
+                )  # little: text that repeats itself comes out very much longer
                 if not self._compressed:
                     if self._frame is not None:
                         raise EOFError("the file ended before its last frame")
