@@ -28,6 +28,10 @@ from .modeling_heads import ForSequenceClassification, cross_entropy
 from .modeling_layers import SelfAttention, TransformerLayer
 from .modeling_packing import attention_bias, first_states, states_at
 
+# Taken from **kwargs, because transformers' Trainer counts every argument of forward with "label" in its name among the
+# labels a batch must have, and evaluates without a loss where one is absent.
+LABEL_POSITIONS = "label_positions"
+
 BERT_PRESETS = {
     "tiny": {"num_hidden_layers": 2, "hidden_size": 128, "num_attention_heads": 2, "intermediate_size": 512},
     "mini": {"num_hidden_layers": 4, "hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024},
@@ -285,7 +289,6 @@ class BertEncoderForPreTraining(BertEncoderPreTrainedModel):
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         next_sentence_label: torch.Tensor | None = None,
-        label_positions: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
         num_pairs_in_batch: int | torch.Tensor | None = None,
         **kwargs: Any,
@@ -300,16 +303,17 @@ class BertEncoderForPreTraining(BertEncoderPreTrainedModel):
             inputs_embeds: (batch, seq, hidden).
             labels: (batch, seq) token ids, -100 where nothing is to be predicted; (n,) with label_positions.
             next_sentence_label: (examples,) 0 where the second text follows the first, 1 where not, -100 at padding.
-            label_positions: (n,) flat indices into (batch * seq) of the labels; only there are the vocabulary's scores
-                computed. May be padded with 0 where labels are -100.
             num_items_in_batch: labels of the whole step, over micro-batches and processes, by which the summed loss of
                 masked tokens is divided. None: the labels given here.
             num_pairs_in_batch: likewise for the next sentence.
-            **kwargs: further arguments of `BertEncoderModel.forward`.
+            **kwargs: label_positions (n,), flat indices into (batch * seq) of the labels: only there are the vocabulary's
+                scores computed; may be padded with 0 where labels are -100. And further arguments of
+                `BertEncoderModel.forward`.
 
         Returns:
             See `BertEncoderForPreTrainingOutput`.
         """
+        label_positions = kwargs.pop(LABEL_POSITIONS, None)
         outputs = self.model(
             input_ids,
             attention_mask=attention_mask,
@@ -358,7 +362,6 @@ class BertEncoderForMaskedLM(BertEncoderPreTrainedModel):
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-        label_positions: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
         **kwargs: Any,
     ) -> MaskedLMOutput:
@@ -371,13 +374,13 @@ class BertEncoderForMaskedLM(BertEncoderPreTrainedModel):
             position_ids: (batch, seq).
             inputs_embeds: (batch, seq, hidden).
             labels: (batch, seq), or (n,) with label_positions.
-            label_positions: (n,).
             num_items_in_batch: labels of the whole step.
-            **kwargs: further arguments of `BertEncoderModel.forward`.
+            **kwargs: label_positions (n,), and further arguments of `BertEncoderModel.forward`.
 
         Returns:
             loss (with labels), logits (batch, seq, vocab) or (n, vocab), hidden_states and attentions if asked for.
         """
+        label_positions = kwargs.pop(LABEL_POSITIONS, None)
         outputs = self.model(
             input_ids,
             attention_mask=attention_mask,

@@ -205,6 +205,22 @@ def test_all_runs_in_bfloat16(small_model, small_batch, family, head):
 
 
 @every_head
+@pytest.mark.parametrize("layout", ["padded", "packed"])
+def test_autocast_comes_near_full_precision(small_model, small_batch, family, head, layout):
+    model, batch = small_model(family, head, initializer_range=0.05), small_batch(head)
+    if layout == "padded":
+        batch["attention_mask"] = (torch.arange(10) < torch.tensor([[10], [6], [0]])).long()
+    else:
+        batch["position_ids"] = torch.arange(10).expand(3, 10)
+    expected = a_loss(model, batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        actual = a_loss(model, batch)
+    actual.backward()
+    torch.testing.assert_close(actual.float(), expected, atol=0.5 if head == "AutoModel" else 0.05, rtol=0.05)
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+@every_head
 @pytest.mark.parametrize("size", [70, 40])
 def test_the_vocabulary_can_grow_and_shrink(small_model, small_batch, family, head, size):
     model, batch = small_model(family, head), small_batch(head)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import BertConfig, BertForMaskedLM, BertForNextSentencePrediction, BertForPreTraining, BertModel
 from transformers import BertForSequenceClassification as NativeForSequenceClassification
+from transformers.utils.generic import find_labels
 
 from bertkit.hub.native import from_native_bert
 from bertkit.models.modeling_bert import (
@@ -253,6 +254,11 @@ def test_logits_are_computed_at_the_label_positions_alone():
     batch = at_label_positions(padded_batch())
     logits = small()(**batch).prediction_logits
     assert logits.shape == (len(batch["label_positions"]), SHAPE["vocab_size"])
+
+
+def test_transformers_trainer_asks_for_the_labels_it_asks_of_its_own_bert():
+    assert find_labels(BertEncoderForMaskedLM) == find_labels(BertForMaskedLM)
+    assert find_labels(BertEncoderForPreTraining) == find_labels(BertForPreTraining)
 
 
 def test_example_starts_padded_by_the_collator_change_neither_loss_nor_gradient():

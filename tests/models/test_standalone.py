@@ -57,7 +57,8 @@ for saved_head in ("AutoModelForPreTraining", "AutoModelForMaskedLM"):
         parts = {name.removesuffix(".weight").removesuffix(".bias").removesuffix(".dense") for name in info["missing_keys"]}
         report[f"{saved_head} {head}"] = {"new": sorted(parts), "unexpected": sorted(info["unexpected_keys"])}
         with torch.no_grad():
-            outputs = model(**inputs)
+            outputs = model(**inputs, output_hidden_states=True)
+        assert len(outputs.hidden_states) == config.num_hidden_layers + 1
         expected = load_file(root / f"{saved_head}-outputs.safetensors")
         logits = outputs.get("prediction_logits", outputs.get("logits"))
         if head in ("AutoModelForPreTraining", "AutoModelForMaskedLM"):
