@@ -24,6 +24,7 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
+from .modeling_dropout import Dropout
 from .modeling_heads import ForSequenceClassification, cross_entropy
 from .modeling_layers import SelfAttention, TransformerLayer
 from .modeling_packing import attention_bias, first_states, states_at
@@ -110,7 +111,7 @@ class BertEncoderEmbeddings(nn.Module):
         self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
         self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(
         self,

@@ -6,12 +6,13 @@ Paper: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, sections 3.1 to 3.
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from .modeling_dropout import Dropout, draws_own_mask, dropped_attention_weights
 
 
 def eager_attention(
@@ -39,11 +40,13 @@ def eager_attention(
     Returns:
         context (batch, seq, heads, head_dim) and attention weights (batch, heads, seq, seq).
     """
-    scores = query @ key.transpose(-1, -2) * scaling  # (batch, heads, seq, seq)
+    # The factors go on query and value, which are smaller than the scores and the weights.
+    scores = (query * scaling) @ key.transpose(-1, -2)  # (batch, heads, seq, seq)
     if attention_mask is not None:
         scores = scores + attention_mask
-    weights = F.dropout(scores.softmax(dim=-1), p=dropout, training=module.training)
-    return (weights @ value).transpose(1, 2), weights
+    weights = scores.softmax(dim=-1)
+    kept, factor = dropped_attention_weights(weights, dropout)
+    return (kept @ (value * factor)).transpose(1, 2), weights
 
 
 class SelfAttention(nn.Module):
@@ -82,16 +85,12 @@ class SelfAttention(nn.Module):
             part.transpose(1, 2)  # (batch, heads, seq, head_dim)
             for part in self.qkv(hidden_states).view(batch, seq, 3, self.num_heads, self.head_dim).unbind(dim=2)
         )
+        dropout = self.config.attention_probs_dropout_prob if self.training else 0.0
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
+        if dropout and draws_own_mask(hidden_states) and self.config._attn_implementation == "sdpa":
+            attend = eager_attention  # torch fuses no attention with dropout on CPUs, and its steps are slower than ours
         context, weights = attend(
-            self,
-            query,
-            key,
-            value,
-            attention_mask,
-            scaling=self.scaling,
-            dropout=self.config.attention_probs_dropout_prob if self.training else 0.0,
-            **kwargs,
+            self, query, key, value, attention_mask, scaling=self.scaling, dropout=dropout, **kwargs
         )
         return self.output(context.flatten(2)), weights  # (batch, seq, hidden)
 
@@ -127,7 +126,7 @@ class TransformerLayer(GradientCheckpointingLayer):
         self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.feed_forward = FeedForward(config)
         self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Any
@@ -143,5 +142,5 @@ class TransformerLayer(GradientCheckpointingLayer):
             (batch, seq, hidden).
         """
         attended, _ = self.attention(hidden_states, attention_mask, **kwargs)
-        hidden_states = self.attention_norm(hidden_states + self.dropout(attended))
-        return self.feed_forward_norm(hidden_states + self.dropout(self.feed_forward(hidden_states)))
+        hidden_states = self.attention_norm(self.dropout.add_to(hidden_states, attended))
+        return self.feed_forward_norm(self.dropout.add_to(hidden_states, self.feed_forward(hidden_states)))
