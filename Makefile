@@ -1,0 +1,56 @@
+# What one does with bertkit from a checkout. Every target works as the first command on a machine that has python3 (3.11 or
+# newer), make and git: it makes .venv and installs into it what constraints.txt pins, once, and again when that changes.
+#
+#   make quickstart   the whole road in minutes, offline: tokenizer, pretraining, fine-tuning, features
+#   make test         the tests, but for those that need minutes; PYTEST_ARGS="-k packing" is passed on
+#   make test-all     all tests
+#   make check        linter, formatter, types, and whether docs/api.md is what the docstrings say
+#   make format       put the sources into the house format
+#   make docs         write docs/api.md anew
+#   make bench        bertkit beside its peers; writes docs/benchmarks.md
+#
+# Tests read real text from the folder that BERTKIT_DATA names, and skip what needs it where it is not set.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help quickstart test test-all check format docs bench
+
+help:
+	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("bertkit needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + "; name another: make PYTHON=python3.11 ...")'
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV): minutes, the first time"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+quickstart: $(INSTALLED)
+	$(BIN)/bertkit quickstart
+
+test test-all: export HF_HUB_OFFLINE = 1
+
+test: $(INSTALLED)
+	$(BIN)/pytest -m 'not slow' $(PYTEST_ARGS)
+
+test-all: $(INSTALLED)
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python docs/generate_api.py --check
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(INSTALLED)
+	$(BIN)/python docs/generate_api.py
+
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/run.py
