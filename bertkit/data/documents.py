@@ -219,7 +219,7 @@ def load_documents(source: str | list[str], arguments: DataArguments) -> Documen
 def _find_readers(source: str, arguments: DataArguments) -> list[_Reader]:
     """Return the readers of one source, in the order they are read."""
     if source.startswith("hub:"):
-        return [_load_dataset(source.removeprefix("hub:"), arguments)]
+        return [_load_dataset(source, arguments)]
     path = Path(source).expanduser()
     if path.is_file():
         return [_file_reader(path, arguments)]
@@ -453,9 +453,9 @@ def _load_dataset(name: str, arguments: DataArguments) -> _DatasetReader:
     Its fingerprint is the name, configuration, split and revision (the Hub's commit); for a local folder it is the
     contents of the folder, since the library goes by the time its files were changed.
     """
-    match = _DATASET_NAME.fullmatch(name)
+    match = _DATASET_NAME.fullmatch(name.removeprefix("hub:"))
     if match is None:
-        raise DataError(f"hub:{name} does not name a dataset; write hub:name, hub:name:config or hub:name:config@split")
+        raise DataError(f"{name} does not name a dataset; write hub:name, hub:name:config or hub:name:config@split")
     import datasets
 
     path, config, split = match["name"], match["config"], match["split"] or "train"
@@ -556,9 +556,8 @@ def _dataset_errors(name: str) -> Iterator[None]:
     except DataError:
         raise
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise DataError(
-            f"there is no path {name}, and no dataset of that name can be read: {_one_line(error)}"
-        ) from error
+        no_path = "" if name.startswith("hub:") else f"there is no file or folder {name}, and "
+        raise DataError(f"{no_path}the dataset {name} cannot be read: {_one_line(error)}") from error
 
 
 def _one_line(error: BaseException) -> str:

@@ -22,6 +22,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -158,7 +159,7 @@ class TokenStore:
             "tokenizer": hashlib.sha256(spec.tokenizer_json.encode()).hexdigest(),
             "unk_token_id": tokenizer.unk_token_id,
             "sentences": spec.mode,
-            "language": spec.language if spec.mode == "split" else None,
+            "splitter": [spec.language, version("sentencex")] if spec.mode == "split" else None,
             "format_version": FORMAT_VERSION,
         }
         key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:32]
@@ -204,12 +205,12 @@ class TokenStore:
         path = Path(path)
         try:
             written = json.loads((path / _METADATA_FILE).read_text(encoding="utf-8"))
-            version = written["made_from"]["format_version"]
-            metadata = StoreMetadata(**written) if version == FORMAT_VERSION else None
+            format_version = written["made_from"]["format_version"]
+            metadata = StoreMetadata(**written) if format_version == FORMAT_VERSION else None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path} is no token store: its {_METADATA_FILE} cannot be read ({error!r})") from None
         if metadata is None:
-            raise DataError(f"the token store {path} has format {version}, not {FORMAT_VERSION}; build it anew")
+            raise DataError(f"the token store {path} has format {format_version}, not {FORMAT_VERSION}; build it anew")
         arrays = {}
         for name, (dtype, length) in _array_forms(metadata).items():
             file = path / f"{name}.bin"
@@ -361,7 +362,8 @@ def _encode_in_order(chunks: Iterator[_Chunk], spec: _EncoderSpec, num_workers: 
             yield in_flight.popleft().result()
     except BrokenProcessPool:
         raise DataError(
-            "a process that tokenizes was killed (out of memory?) or could not start; lower data.num_workers"
+            "a process that tokenizes was killed (out of memory?) or could not start (a script needs "
+            "if __name__ == '__main__' around its calls); lower data.num_workers, 1 starts no process"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
