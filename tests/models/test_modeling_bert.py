@@ -355,8 +355,11 @@ def test_each_term_of_the_loss_comes_with_its_labels():
     assert outputs.loss is outputs.next_sentence_loss is not None and outputs.mlm_loss is None
 
 
-def test_positions_written_out_equal_positions_left_out():
+@pytest.mark.parametrize("masked", [True, False])
+def test_positions_written_out_equal_positions_left_out(masked):
     model, batch = small(), padded_batch()
+    if not masked:
+        del batch["attention_mask"]
     for position_ids in (torch.arange(9)[None], torch.arange(9).expand(3, 9)):
         torch.testing.assert_close(
             loss_and_gradients(model, **batch, position_ids=position_ids),
