@@ -69,7 +69,7 @@ class RecipeParser(ArgumentParser):
         self._refuse_unknown(arguments)
         parsed = self.parse_args(arguments)
         del parsed["config"]
-        return self.instantiate(parsed), self.dump(parsed, skip_none=False, skip_validation=True)
+        return self.instantiate(parsed), self.dump(parsed, skip_validation=True)
 
     def _refuse_unknown(self, arguments: Sequence[str]) -> None:
         known = self.known_keys()

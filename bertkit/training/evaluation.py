@@ -9,10 +9,9 @@ from accelerate.utils import send_to_device
 from torch import nn
 from tqdm import tqdm
 
-from bertkit.training.batches import Batches, MicroBatches
+from bertkit.training.batches import Batches, Evaluation, MicroBatches
 
 
-@torch.no_grad()
 def evaluate_batches(
     model: nn.Module,
     batches: Batches,
@@ -34,6 +33,30 @@ def evaluate_batches(
 
     Returns:
         The metrics of the batches; `loss` is the sum of those whose names end in "loss".
+    """
+    evaluation = add_up_batches(
+        model, batches, accelerator, batch_size=batch_size, max_batches=max_batches, quiet=quiet
+    )
+    metrics = evaluation.compute()
+    if "loss" not in metrics:
+        metrics = {"loss": sum(value for name, value in metrics.items() if name.endswith("loss")), **metrics}
+    return metrics
+
+
+@torch.no_grad()
+def add_up_batches(
+    model: nn.Module,
+    batches: Batches,
+    accelerator: Accelerator,
+    *,
+    batch_size: int,
+    max_batches: int | None = None,
+    quiet: bool = False,
+) -> Evaluation:
+    """Run a model over one epoch of batches, shared by all processes; the arguments are those of `evaluate_batches`.
+
+    Returns:
+        The evaluation, its totals summed over the processes.
     """
     model.eval()
     num_batches = -(-len(batches) // batch_size)
@@ -58,10 +81,7 @@ def evaluate_batches(
     if processes > 1:
         for name, total in evaluation.totals.items():
             evaluation.totals[name] = accelerator.reduce(total.to(accelerator.device), reduction="sum").cpu()
-    metrics = evaluation.compute()
-    if "loss" not in metrics:
-        metrics = {"loss": sum(value for name, value in metrics.items() if name.endswith("loss")), **metrics}
-    return metrics
+    return evaluation
 
 
 def without_ids(batch: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from accelerate.utils import send_to_device
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from bertkit.data.keyed_random import keyed_seed
 from bertkit.training.arguments import TrainingArguments
@@ -73,6 +74,7 @@ class Trainer:
             project_dir=str(output_dir),
             dynamo_backend="inductor" if arguments.torch_compile else None,
         )
+        transformers_logging.disable_progress_bar()  # of a second it takes to write a checkpoint; ours shows the training
         self.arguments = arguments
         self.output_dir = Path(output_dir)
         self.train_batches = train_batches
@@ -184,7 +186,10 @@ class Trainer:
             )
             self.save_checkpoint(evaluate=self.stopped_by is None)
         self._say_end()
-        self.accelerator.end_training()
+        for (
+            tracker
+        ) in self.accelerator.trackers:  # `end_training` would also end the process group, and runs may follow
+            tracker.finish()
         return self.state
 
     def training_step(

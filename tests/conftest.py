@@ -1,0 +1,84 @@
+"""What most tests share: a made-up corpus with something to learn, a tokenizer trained on it, and a cache of their own."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Keep the tests' tokenized corpora out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BERTKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        yield
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real corpora, where there is one."""
+    if "BERTKIT_DATA" not in os.environ:
+        pytest.skip("BERTKIT_DATA is not set")
+    return Path(os.environ["BERTKIT_DATA"]).resolve()
+
+
+@pytest.fixture(scope="session")
+def corpus_file(tmp_path_factory) -> Path:
+    """A text of 80 documents over 150 made-up words, each of which is followed by one of three others only."""
+    random = np.random.default_rng(0)
+    syllables = ["ba", "do", "ki", "lu", "me", "no", "pa", "ri", "so", "tu"]
+    words = sorted({"".join(random.choice(syllables, random.integers(1, 5))) for _ in range(160)})
+    successors = random.integers(0, len(words), (len(words), 3))
+
+    def sentence() -> str:
+        chain = [int(random.integers(len(words)))]
+        for _ in range(random.integers(3, 14)):
+            chain.append(int(random.choice(successors[chain[-1]])))
+        return " ".join(words[word] for word in chain).capitalize() + "."
+
+    paragraphs = [[" ".join(sentence() for _ in range(4)) for _ in range(random.integers(3, 10))] for _ in range(80)]
+    path = tmp_path_factory.mktemp("corpus") / "corpus.txt"
+    path.write_text("\n\n".join("\n".join(document) for document in paragraphs) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folder(tmp_path_factory, corpus_file) -> Path:
+    """A WordPiece tokenizer of 300 tokens for the corpus."""
+    from bertkit.data.arguments import DataArguments
+    from bertkit.data.documents import load_documents
+    from bertkit.tokenization import TokenizerArguments, save_tokenizer, train_tokenizer
+
+    documents = load_documents(str(corpus_file), DataArguments(train=str(corpus_file)))
+    tokenizer = train_tokenizer(documents, TokenizerArguments(vocab_size=300, min_frequency=1), quiet=True)
+    folder = tmp_path_factory.mktemp("tokenizer")
+    save_tokenizer(tokenizer, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pretrain_options(corpus_file, tokenizer_folder):
+    """Return a function: settings -> the command line of a pretraining that takes seconds."""
+
+    def options(output_dir, **settings):
+        defaults = {
+            "output_dir": output_dir,
+            "tokenizer": tokenizer_folder,
+            "data.train": corpus_file,
+            "data.eval_fraction": 0.1,
+            "objective.block_size": 64,
+            "model.family": "bert",
+            "model.num_hidden_layers": 1,
+            "model.hidden_size": 32,
+            "model.num_attention_heads": 2,
+            "model.intermediate_size": 64,
+            "training.train_batch_size": 8,
+            "training.max_steps": 6,
+            "training.learning_rate": 0.01,
+            "quiet": "true",
+        }
+        return [part for name, value in (defaults | settings).items() for part in (f"--{name}", str(value))]
+
+    return options
