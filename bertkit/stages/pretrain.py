@@ -106,3 +106,4 @@ def pretrain(recipe: "Namespace", resolved: str) -> None:
         recipe=yaml.safe_load(resolved),
         quiet=quiet,
     ).train()
+    processes.destroy_process_group()

@@ -1,0 +1,100 @@
+"""Checkpoints as a user names them, a folder or a name on the Hub, loaded into bertkit's classes."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertkit.config import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+NATIVE_BERT = "bert"
+"""transformers' own model type of BERT, the one foreign architecture that is read."""
+_NATIVE_AUTO_CLASSES = {
+    "BertForPreTraining": "AutoModelForPreTraining",
+    "BertForMaskedLM": "AutoModelForMaskedLM",
+    "BertForNextSentencePrediction": "AutoModelForNextSentencePrediction",
+}
+_FILES = ["*.json", "*.safetensors", "vocab.txt", "recipe.yaml"]  # what is read of a repository on the Hub
+
+
+def checkpoint_folder(name: str) -> Path:
+    """Return the folder of a checkpoint, downloaded if it lies on the Hub.
+
+    Args:
+        name: a checkpoint's folder, or its name on the Hub.
+
+    Raises:
+        ConfigError: there is no such checkpoint, or the folder holds a run and not a checkpoint.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if (folder / "config.json").is_file():
+            return folder
+        checkpoints = sorted(
+            path.parent for pattern in ("", "*/") for path in folder.glob(f"{pattern}best/config.json")
+        )
+        instead = f"; it is a run's, name a checkpoint of it, as {checkpoints[0]}" if checkpoints else ""
+        raise ConfigError(f"{name} has no config.json, so it is no checkpoint{instead}")
+    # A misspelt path is no name on the Hub, whose look-up takes long without a connection.
+    if (
+        folder.is_absolute()
+        or name.startswith(".")
+        or len(folder.parts) > 2
+        or (name.count("/") and folder.parent.is_dir())
+    ):
+        raise ConfigError(f"there is no checkpoint folder {name}")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=_FILES))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"there is no folder {name}, and no checkpoint of that name came from the Hub: {reason}"
+        ) from error
+
+
+def saved_auto_class(folder: Path) -> str | None:
+    """Return the Auto class whose model a checkpoint holds ("AutoModelForMaskedLM"), None for one that is not known.
+
+    Args:
+        folder: a checkpoint folder.
+    """
+    from bertkit.models import FAMILIES
+
+    names = {cls.__name__: name for family in FAMILIES.values() for name, cls in family.auto_classes.items()}
+    architectures = _read_config(folder).get("architectures") or [""]
+    return {**names, **_NATIVE_AUTO_CLASSES}.get(architectures[0])
+
+
+def load_checkpoint(folder: Path, auto_class: str) -> "PreTrainedModel":
+    """Load a checkpoint of bertkit, or of transformers' BERT, into a class of bertkit.
+
+    Args:
+        folder: a checkpoint folder.
+        auto_class: which head, by its Auto class.
+
+    Returns:
+        The model, in evaluation mode; parts without weights in the checkpoint are drawn from torch's random stream.
+
+    Raises:
+        ConfigError: the architecture is neither a family of bertkit nor BERT.
+    """
+    from bertkit.hub.native import load_native_bert
+    from bertkit.models import FAMILIES, load_model
+
+    model_type = _read_config(folder).get("model_type")
+    if model_type == NATIVE_BERT:
+        return load_native_bert(folder, auto_class)
+    known = [family.config_class.model_type for family in FAMILIES.values()]
+    if model_type not in known:
+        raise ConfigError(
+            f"{folder} holds a model of type {model_type!r}; what can be read is {', '.join([*known, NATIVE_BERT])}"
+        )
+    return load_model(folder, auto_class)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "config.json").read_text(encoding="utf-8"))

@@ -1,0 +1,285 @@
+"""`bertkit finetune`: a checkpoint and labelled texts -> a checkpoint for the task, its predictions and how good they are."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertkit.config import ConfigError, RecipeParser, choose, value_of
+from bertkit.stages import model_section, task_model
+from bertkit.tasks import TASKS
+from bertkit.tasks.labelled_data import LabelledDataArguments, LabelledText
+from bertkit.training.arguments import TrainingArguments
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+    from bertkit.tasks.sequence_classification import SequenceClassificationBatches, SequenceClassificationTask
+    from bertkit.training.checkpointing import TrainerState
+    from bertkit.training.trainer import Trainer
+
+_LENGTHS = ("max_steps", "num_train_epochs", "max_time")
+_DEFAULTS = {"training.learning_rate": 5e-5, "training.warmup_steps": 0.1}  # BERT's own, for its size
+
+
+def build_parser(arguments: Sequence[str]) -> RecipeParser:
+    """Build the parser of a fine-tuning recipe; which task it has decides which settings there are."""
+    task = choose("task", value_of("task.name", arguments, "sequence_classification"), TASKS)
+    parser = RecipeParser("finetune", description="Fine-tune a checkpoint on labelled text.", free=["model"])
+    parser.add_argument(
+        "--output_dir",
+        type=str,
+        required=True,
+        help="Folder of the run: checkpoints, the best one as `best`, predictions and results.json.",
+    )
+    parser.add_argument(
+        "--tokenizer",
+        type=str | None,
+        default=None,
+        help="Folder or Hub name of the tokenizer; default: the checkpoint's.",
+    )
+    parser.add_argument("--model", type=dict[str, Any], default={}, help=task_model.HELP)
+    parser.add_argument(
+        "--from_scratch",
+        type=bool,
+        default=False,
+        help="Keep architecture and tokenizer of `model.from`, but not its weights: what pretraining is worth.",
+    )
+    parser.add_class_arguments(LabelledDataArguments, "data", help="The labelled texts")
+    parser.add_class_arguments(task.arguments_class, "task", help="What is learned from them")
+    parser.add_class_arguments(TrainingArguments, "training", help="How it is trained")
+    parser.add_argument(
+        "--seeds",
+        type=list[int] | None,
+        default=None,
+        help="Train once with each of these, as [0,1,2], in output_dir/seed-<n>, and give mean and standard deviation; "
+        "default: once with training.seed, in output_dir itself.",
+    )
+    parser.add_argument("--quiet", type=bool, default=False, help="No progress bar, no lines but warnings and errors.")
+    parser.set_defaults(_DEFAULTS)
+    if not any(value_of(f"training.{length}", arguments, "") for length in _LENGTHS):
+        parser.set_defaults({"training.num_train_epochs": 3.0})
+    return parser
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Fine-tune as the command line says.
+
+    Raises:
+        ValueError: whatever is wrong with the recipe, the data or the checkpoint, as one line before training starts.
+    """
+    finetune(*build_parser(arguments).read(arguments))
+
+
+def finetune(recipe: "Namespace", resolved: str) -> None:
+    """Walk the road from labelled text to a checkpoint for the task, once for each seed.
+
+    Args:
+        recipe: as `build_parser` reads it.
+        resolved: the same as YAML, to keep with the checkpoints.
+    """
+    from accelerate import PartialState
+    from transformers.utils.logging import disable_progress_bar
+
+    import bertkit.models  # noqa: F401 (a tokenizer beside a model of bertkit loads without a question once it is known)
+    from bertkit.hub.checkpoints import checkpoint_folder
+    from bertkit.tasks.labelled_data import load_parts
+    from bertkit.tasks.predictions import write_predictions
+    from bertkit.tasks.results import format_results, majority_label, majority_metrics, summarise
+    from bertkit.tasks.sequence_classification import label_names
+    from bertkit.tokenization import load_tokenizer
+    from bertkit.training.checkpointing import find_checkpoint
+
+    if recipe.model.pop("help", False):
+        model_section.print_settings(recipe.model)
+        return
+    disable_progress_bar()  # one for every file of a checkpoint, in the midst of ours
+    processes = PartialState()
+    quiet = recipe.quiet or not processes.is_main_process
+    folders = _run_folders(recipe)
+    resume_from = {
+        seed: find_checkpoint(folder, recipe.training.resume_from_checkpoint) for seed, folder in folders.items()
+    }
+    with processes.main_process_first():
+        start_from = checkpoint_folder(recipe.model.pop("from")) if "from" in recipe.model else None
+        if start_from is None and (recipe.tokenizer is None or recipe.from_scratch):
+            raise ConfigError(
+                "name a checkpoint by --model.from, or give --tokenizer and --model.family for a model with fresh weights"
+            )
+        tokenizer = load_tokenizer(recipe.tokenizer or str(start_from), require=("cls_token", "pad_token"))
+        parts = load_parts(recipe.data)
+    task = TASKS[recipe.task.name](recipe.task, tokenizer, label_names(parts["train"]))
+    eval_batches = {part: task.batches(examples, training=False) for part, examples in parts.items() if part != "train"}
+
+    runs: list[dict[str, Any]] = []
+    for seed, folder in folders.items():
+        train_batches = task.batches(parts["train"], seed=seed, training=True)
+        if not quiet and not runs:
+            print(_describe(parts, {"train": train_batches, **eval_batches}, task.label_names))
+        if not quiet and len(folders) > 1:
+            print(f"\nseed {seed}, in {folder}", flush=True)
+        trainer = _build_trainer(
+            recipe,
+            resolved,
+            task=task,
+            seed=seed,
+            output_dir=folder,
+            start_from=start_from,
+            resume_from=resume_from[seed],
+            train_batches=train_batches,
+            eval_batches=eval_batches["eval"],
+            quiet=quiet,
+        )
+        trainer.train()
+        if trainer.stopped_by is not None:
+            return
+        evaluations = _evaluate_best(trainer, task, eval_batches)
+        if processes.is_main_process:
+            for part, evaluation in evaluations.items():
+                path = folder / f"predictions_{part}.jsonl"
+                write_predictions(path, parts[part], evaluation.totals["logits"], task.label_names)
+        metrics = {part: evaluation.compute() for part, evaluation in evaluations.items()}
+        runs.append({"seed": seed, "best_step": trainer.state.best_step, **metrics})
+
+    if processes.is_main_process:
+        guess = majority_label(parts["train"])
+        results = {
+            "labels": task.label_names,
+            "examples": {part: len(examples) for part, examples in parts.items()},
+            "runs": runs,
+            **summarise(runs, list(eval_batches)),
+            "majority_label": guess,
+            "majority": {part: majority_metrics(guess, parts[part], task.label_names) for part in eval_batches},
+        }
+        path = Path(recipe.output_dir) / "results.json"
+        path.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        if not quiet:
+            print(f"\n{format_results(results)}\n")
+            for seed, folder in folders.items():
+                print(f"best checkpoint{f' of seed {seed}' if len(folders) > 1 else ''}: {folder / 'best'}")
+            print(f"results: {path}; predictions: predictions_*.jsonl beside the checkpoints")
+    processes.destroy_process_group()
+
+
+def _run_folders(recipe: "Namespace") -> dict[int, Path]:
+    """Return the folder of each seed's run: `output_dir` itself, or one in it for each of `--seeds`."""
+    output_dir = Path(recipe.output_dir)
+    if recipe.seeds is None:
+        return {recipe.training.seed: output_dir}
+    if not recipe.seeds or len(set(recipe.seeds)) < len(recipe.seeds):
+        raise ConfigError(f"--seeds is {recipe.seeds}; give one or more, each once, as [0,1,2]")
+    if recipe.training.resume_from_checkpoint not in (None, "auto"):
+        raise ConfigError("with --seeds, training.resume_from_checkpoint takes `auto` only: each run has its own")
+    return {seed: output_dir / f"seed-{seed}" for seed in recipe.seeds}
+
+
+def _build_trainer(
+    recipe: "Namespace",
+    resolved: str,
+    *,
+    task: "SequenceClassificationTask",
+    seed: int,
+    output_dir: Path,
+    start_from: Path | None,
+    resume_from: Path | None,
+    train_batches: "SequenceClassificationBatches",
+    eval_batches: "SequenceClassificationBatches",
+    quiet: bool,
+) -> "Trainer":
+    import yaml
+
+    from bertkit.hub.model_card import ModelCard
+    from bertkit.models import load_model
+    from bertkit.tokenization import save_tokenizer
+    from bertkit.training.trainer import Trainer
+
+    settings = {**recipe.model, **task.config_settings}
+    if resume_from is not None:
+        model = load_model(resume_from, task.auto_class)
+    elif start_from is not None:
+        model = task_model.build_task_model(
+            start_from,
+            settings,
+            task.auto_class,
+            task.tokenizer,
+            max_length=recipe.task.max_length,
+            from_scratch=recipe.from_scratch,
+            seed=seed,
+        )
+    else:
+        model = model_section.build_fresh_model(
+            settings, task.auto_class, task.tokenizer, block_size=recipe.task.max_length, seed=seed
+        )
+
+    # The recipe of this run alone: it repeats the run, whatever other seeds there were.
+    run_recipe = {**yaml.safe_load(resolved), "output_dir": str(output_dir), "seeds": None}
+    run_recipe["training"]["seed"] = seed
+    run_yaml = yaml.safe_dump(run_recipe, sort_keys=False, allow_unicode=True)
+    labels = len(task.label_names)
+    card = ModelCard(
+        auto_class=task.auto_class,
+        language=recipe.data.language,
+        parameters=model.num_parameters(),
+        data={
+            "train": {"examples": len(train_batches), "labels": labels},
+            "eval": {"examples": len(eval_batches), "labels": labels},
+        },
+        floor=train_batches.loss_floor,
+        floor_metric="eval_loss",
+        recipe=run_yaml,
+    )
+
+    def write_extras(folder: Path, state: "TrainerState") -> None:
+        save_tokenizer(task.tokenizer, folder)
+        (folder / "recipe.yaml").write_text(run_yaml, encoding="utf-8")
+        (folder / "README.md").write_text(card.render(state), encoding="utf-8")
+
+    batch_size = recipe.training.examples_per_step(train_batches.tokens_per_example)
+    epoch = math.ceil(len(train_batches) / batch_size)
+    return Trainer(
+        model,
+        train_batches,
+        replace(recipe.training, seed=seed, save_steps=recipe.training.save_steps or epoch),
+        output_dir=output_dir,
+        eval_batches=eval_batches,
+        write_extras=write_extras,
+        resume_from=resume_from,
+        recipe=run_recipe,
+        quiet=quiet,
+    )
+
+
+def _evaluate_best(
+    trainer: "Trainer", task: "SequenceClassificationTask", eval_batches: Mapping[str, "SequenceClassificationBatches"]
+) -> dict[str, Any]:
+    """Evaluate the best checkpoint of a finished training on each part, whole."""
+    from bertkit.models import load_model
+    from bertkit.training.evaluation import add_up_batches
+
+    model = load_model(trainer.output_dir / "best", task.auto_class).to(trainer.accelerator.device)
+    return {
+        part: add_up_batches(
+            model, batches, trainer.accelerator, batch_size=trainer.arguments.eval_batch_size, quiet=trainer.quiet
+        )
+        for part, batches in eval_batches.items()
+    }
+
+
+def _describe(
+    parts: Mapping[str, Sequence[LabelledText]],
+    batches: Mapping[str, "SequenceClassificationBatches"],
+    label_names: Sequence[str],
+) -> str:
+    """Say what the data is, and what of it does not go into the model as it stands."""
+    sizes = ", ".join(f"{part} {len(examples):,}" for part, examples in parts.items())
+    shown = ", ".join(label_names[:10]) + (", ..." if len(label_names) > 10 else "")
+    lines = [f"examples: {sizes}; {len(label_names)} labels: {shown}"]
+    truncated = sum(batches[part].tokenized.num_truncated for part in parts)
+    empty = sum(not example.text for examples in parts.values() for example in examples)
+    if truncated:
+        lines.append(f"{truncated:,} examples are longer than task.max_length and were cut")
+    if empty:
+        lines.append(f"{empty:,} texts are empty")
+    return "\n".join(lines)

@@ -1,0 +1,75 @@
+"""The model of a fine-tuning recipe: a pretrained encoder under a fresh head, or its twin with nothing but fresh weights."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertkit.config import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+HELP = (
+    "`--model.from`, the checkpoint to start from (a folder or a name on the Hub), and any setting of its configuration, "
+    "as `--model.hidden_dropout_prob 0`; without it `--model.family` and `--model.preset`, for a model with fresh weights; "
+    "`--model.help true` lists the settings."
+)
+
+
+def build_task_model(
+    folder: Path,
+    settings: Mapping[str, Any],
+    auto_class: str,
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    max_length: int,
+    from_scratch: bool,
+    seed: int,
+) -> "PreTrainedModel":
+    """Build a model with a checkpoint's encoder and a fresh head.
+
+    Args:
+        folder: the checkpoint.
+        settings: fields of the configuration that shall differ from the checkpoint's.
+        auto_class: which head, by its Auto class.
+        tokenizer: what the inputs come from.
+        max_length: longest example, in tokens.
+        from_scratch: fresh weights everywhere: what the same model learns without having been pretrained.
+        seed: key of the fresh weights.
+
+    Raises:
+        ConfigError: an unknown setting, one that the checkpoint's weights do not fit, or a checkpoint that does not go
+            with the tokenizer or the examples.
+    """
+    import torch
+
+    from bertkit.data.keyed_random import keyed_seed
+    from bertkit.hub.checkpoints import load_checkpoint
+    from bertkit.models import FAMILIES, build_config, build_model, family_of
+
+    torch.manual_seed(keyed_seed(seed, "weights"))
+    encoder = load_checkpoint(folder, "AutoModel")
+    family = family_of(encoder.config)
+    assert family is not None
+    fields = FAMILIES[family].config_class.__annotations__
+    config = build_config(family, **{**{name: getattr(encoder.config, name) for name in fields}, **settings})
+    if config.vocab_size < len(tokenizer):
+        raise ConfigError(
+            f"the tokenizer of {tokenizer.name_or_path} has {len(tokenizer)} tokens, but the model of {folder} knows "
+            f"{config.vocab_size}; leave --tokenizer out, and the checkpoint's own is used"
+        )
+    if config.max_position_embeddings < max_length:
+        raise ConfigError(
+            f"task.max_length is {max_length}, but the model of {folder} takes {config.max_position_embeddings} tokens; "
+            "lower it"
+        )
+    model = build_model(config, auto_class)
+    if not from_scratch:
+        try:
+            model.base_model.load_state_dict(encoder.state_dict())
+        except RuntimeError as error:
+            raise ConfigError(
+                f"the weights of {folder} do not fit the settings {', '.join(f'model.{name}' for name in settings)}; leave "
+                "out those that change the model's shape, or train it --from_scratch true"
+            ) from error
+    return model

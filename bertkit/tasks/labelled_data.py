@@ -1,0 +1,350 @@
+"""Labelled texts from wherever they lie: tables, JSON lines, `label text` lines and datasets, read whole into memory.
+
+A text that is empty or missing (null, NaN) is kept as an empty one: the examples stay aligned with the rows of the file.
+A label that is missing is an error.
+"""
+
+import csv
+import gzip
+import io
+import json
+import math
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bertkit.data.documents import DataError
+from bertkit.data.keyed_random import keyed_permutation
+
+HOLD_OUT_SEED = 0  # not the run's seed: runs that differ in it alone are evaluated on the same examples
+_FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".txt")
+
+
+@dataclass(kw_only=True)
+class LabelledDataArguments:
+    """Where the labelled texts come from and which columns hold what.
+
+    Raises:
+        ValueError: if a value is outside what its field takes.
+    """
+
+    train: str | list[str]
+    """Texts to train on, one source or several: a file (.csv, .tsv, .jsonl, .parquet, or .txt with a label, a space and a
+    text on each line; also .gz), or a dataset written hub:name, hub:name:config or hub:name:config@split."""
+    eval: str | list[str] | None = None
+    """Texts to choose the best checkpoint on, in the same forms; without it, a share of each label's is held out."""
+    test: str | list[str] | None = None
+    """Texts to evaluate the best checkpoint on, in the same forms."""
+    eval_fraction: float = 0.1
+    """Share of each label's training texts that is held out for evaluation when `eval` is not given."""
+    text_column: str = "text"
+    """Column that holds the text."""
+    text_pair_column: str | None = None
+    """Column that holds the second text, where the label is about a pair."""
+    label_column: str = "label"
+    """Column that holds the label."""
+    language: str = "en"
+    """Language of the texts as an ISO 639 code (en, ko, de, ...), for the model card."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.eval_fraction < 1:
+            raise ValueError(f"data.eval_fraction must lie between 0 and 1, not be {self.eval_fraction}")
+
+    @property
+    def columns(self) -> "Columns":
+        """The columns' names."""
+        return Columns(self.text_column, self.text_pair_column, self.label_column)
+
+
+class Columns(NamedTuple):
+    """Names of the columns to read."""
+
+    text: str
+    text_pair: str | None
+    label: str
+
+
+class LabelledText(NamedTuple):
+    """A text, or a pair of texts, that people gave a label."""
+
+    text: str
+    text_pair: str | None
+    """The second text of a pair."""
+    label: str
+    place: str
+    """Where it was read, for messages."""
+
+
+def load_parts(arguments: LabelledDataArguments) -> dict[str, list[LabelledText]]:
+    """Read all parts of the data.
+
+    Args:
+        arguments: the recipe's section `data`.
+
+    Returns:
+        "train", "eval" and, where it is given, "test", each in the order of its rows.
+
+    Raises:
+        DataError: a source that cannot be read, or a training part too small to hold anything out.
+    """
+    columns = arguments.columns
+    train = read_labelled_texts(arguments.train, columns, default_split="train")
+    if arguments.eval is None:
+        train, evaluation = hold_out(train, arguments.eval_fraction)
+    else:
+        evaluation = read_labelled_texts(arguments.eval, columns, default_split="validation")
+    parts = {"train": train, "eval": evaluation}
+    if arguments.test is not None:
+        parts["test"] = read_labelled_texts(arguments.test, columns, default_split="test")
+    return parts
+
+
+def hold_out(examples: Sequence[LabelledText], fraction: float) -> tuple[list[LabelledText], list[LabelledText]]:
+    """Split examples so that both parts have the labels in the same proportions, always in the same way.
+
+    Args:
+        examples: what to split.
+        fraction: share of each label's examples to hold out, at least one where the label has two.
+
+    Returns:
+        The examples that stay and those that are held out, both in their order.
+
+    Raises:
+        DataError: there is no label with two examples.
+    """
+    of_label: dict[str, list[int]] = {}
+    for number, example in enumerate(examples):
+        of_label.setdefault(example.label, []).append(number)
+    held_out: set[int] = set()
+    for label, numbers in of_label.items():
+        count = min(max(round(fraction * len(numbers)), 1), len(numbers) - 1)
+        order = keyed_permutation(len(numbers), HOLD_OUT_SEED, "hold out", label)
+        held_out.update(numbers[place] for place in order[:count])
+    if not held_out:
+        raise DataError("data.train has no two examples of one label, so none can be held out; give data.eval")
+    stays = [example for number, example in enumerate(examples) if number not in held_out]
+    return stays, [examples[number] for number in sorted(held_out)]
+
+
+def read_labelled_texts(
+    source: str | Sequence[str], columns: Columns, *, default_split: str = "train"
+) -> list[LabelledText]:
+    """Read labelled texts of one or several sources.
+
+    Args:
+        source: files or datasets, as `LabelledDataArguments.train` describes them.
+        columns: which columns to read; `.txt` files have none.
+        default_split: split of a dataset that is named without one.
+
+    Returns:
+        The examples in the order of the rows.
+
+    Raises:
+        DataError: a source that is not there, is empty or cannot be read, a column it does not have, or a row without a
+            label, named by file and line.
+    """
+    examples: list[LabelledText] = []
+    for name in [source] if isinstance(source, str) else source:
+        before = len(examples)
+        examples += _read_source(name, columns, default_split)
+        if len(examples) == before:
+            raise DataError(f"{name} holds no labelled text; give a source with at least one row")
+    if not examples:
+        raise DataError("no labelled text is named; give data.train a file or a dataset")
+    return examples
+
+
+def _read_source(name: str, columns: Columns, default_split: str) -> Iterable[LabelledText]:
+    if name.startswith("hub:"):
+        return _labelled(_dataset_records(name.removeprefix("hub:"), default_split), columns)
+    path = Path(name).expanduser()
+    if not path.is_file():
+        what = (
+            "is a folder; name its files" if path.is_dir() else "does not exist; name a file, or a dataset as hub:name"
+        )
+        raise DataError(f"{name} {what}")
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    compressed = suffixes[-1:] == [".gz"]
+    form = "".join((suffixes[:-1] if compressed else suffixes)[-1:])
+    if form not in _FORMATS:
+        raise DataError(f"{name}: the form of {path.name} is not known by its ending; use {', '.join(_FORMATS)} or .gz")
+    content = _read_bytes(path, compressed)
+    if form == ".parquet":
+        return _labelled(_parquet_records(path, content), columns)
+    text = _decode(path, content)
+    if form == ".txt":
+        if columns.text_pair is not None:
+            raise DataError(
+                f"{path}: lines of label and text hold no pairs; use .tsv, .csv or .jsonl with named columns"
+            )
+        return _label_lines(path, text)
+    records = {".csv": _csv_records, ".tsv": _tsv_records}.get(form, _json_records)
+    return _labelled(records(path, text), columns)
+
+
+def _read_bytes(path: Path, compressed: bool) -> bytes:
+    try:
+        content = path.read_bytes()
+        return gzip.decompress(content) if compressed else content
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read: {_one_line(error)}; check the file, or write it anew") from error
+
+
+def _decode(path: Path, content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}, line {line}: not UTF-8; convert the file from its encoding with iconv") from None
+
+
+# Readers of records: each yields the place of a row and its columns.
+
+
+def _csv_records(path: Path, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows = iter(reader)
+    header: list[str] | None = None
+    while True:
+        first_line = reader.line_num + 1
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise DataError(f"{path}, line {first_line}: not CSV: {error}; check its quotes") from None
+        if not row:
+            continue  # a blank line
+        if header is None:
+            header = row
+            continue
+        yield f"{path}, line {first_line}", _by_column(f"{path}, line {first_line}", header, row)
+
+
+def _tsv_records(path: Path, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Read a table without quoting: a quotation mark is text, a tab or line break ends a field."""
+    header: list[str] | None = None
+    for number, line in _lines(text):
+        row = line.split("\t")
+        if header is None:
+            header = row
+        else:
+            yield f"{path}, line {number}", _by_column(f"{path}, line {number}", header, row)
+
+
+def _by_column(place: str, header: list[str], row: list[str]) -> dict[str, str]:
+    if len(row) != len(header):
+        raise DataError(f"{place}: {len(row)} fields, but the header has {len(header)}: {', '.join(header)}")
+    return dict(zip(header, row, strict=True))
+
+
+def _json_records(path: Path, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for number, line in _lines(text):
+        place = f"{path}, line {number}"
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{place}: not JSON ({error.msg}); write one JSON object a line") from None
+        if not isinstance(record, dict):
+            raise DataError(f"{place}: JSON, but not an object; write one object a line")
+        yield place, record
+
+
+def _parquet_records(path: Path, content: bytes) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(pyarrow.BufferReader(content))
+    except pyarrow.ArrowException as error:
+        raise DataError(f"{path} cannot be read as parquet: {_one_line(error)}") from None
+    for number, record in enumerate(table.to_pylist(), 1):
+        yield f"{path}, row {number}", record
+
+
+def _dataset_records(name: str, default_split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Read a dataset of the Hub, or a local folder of the library `datasets`; numbered classes come by their names."""
+    import datasets
+
+    path, _, split = name.partition("@")
+    path, _, config = path.partition(":")
+    try:
+        # A folder is streamed: a copy in the library's cache could outlive a change of the files.
+        dataset = datasets.load_dataset(
+            path, config or None, split=split or default_split, streaming=Path(path).expanduser().is_dir()
+        )
+        classes = {
+            column: feature.names
+            for column, feature in (dataset.features or {}).items()
+            if isinstance(feature, datasets.ClassLabel)
+        }
+        for number, record in enumerate(dataset, 1):
+            for column, names in classes.items():
+                value = record[column]
+                record[column] = names[value] if value is not None and value >= 0 else None  # −1 marks hidden labels
+            yield f"hub:{name}, row {number}", record
+    except DataError:
+        raise
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise DataError(f"the dataset {name} cannot be read: {_one_line(error)}") from error
+
+
+def _label_lines(path: Path, text: str) -> Iterator[LabelledText]:
+    for number, line in _lines(text):
+        label, _, rest = line.partition(" ")
+        if not label:
+            raise DataError(f"{path}, line {number}: begins with a space; write a label, a space and the text")
+        yield LabelledText(rest.strip(), None, label, f"{path}, line {number}")
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the lines that are not blank, numbered from 1; only a line feed ends a line, not U+2028 and its like."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip(" \r"):  # a row of nothing but tabs is a row
+            yield number, line.removesuffix("\r")
+
+
+def _labelled(records: Iterable[tuple[str, Mapping[str, Any]]], columns: Columns) -> Iterator[LabelledText]:
+    settings = [("text_column", columns.text), ("label_column", columns.label)]
+    if columns.text_pair is not None:
+        settings.append(("text_pair_column", columns.text_pair))
+    for place, record in records:
+        for setting, column in settings:
+            if column not in record:
+                there = ", ".join(map(str, record))
+                raise DataError(f"{place}: no column {column!r}; set data.{setting} to one of {there}")
+        yield LabelledText(
+            text=_text(record[columns.text], place, columns.text),
+            text_pair=None if columns.text_pair is None else _text(record[columns.text_pair], place, columns.text_pair),
+            label=_label(record[columns.label], place, columns.label),
+            place=place,
+        )
+
+
+def _text(value: Any, place: str, column: str) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if not isinstance(value, str):
+        raise DataError(
+            f"{place}: column {column!r} holds {type(value).__name__}, not text; name the column of the text"
+        )
+    return value.strip()
+
+
+def _label(value: Any, place: str, column: str) -> str:
+    """Return a label as a name: 1, 1.0 and "1" are one label."""
+    if isinstance(value, str) and value.strip():
+        return value.strip()
+    if isinstance(value, bool | int):
+        return json.dumps(value)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if value is None or isinstance(value, str) or (isinstance(value, float) and math.isnan(value)):
+        raise DataError(f"{place}: no label in column {column!r}; give it one, or leave the row out")
+    raise DataError(f"{place}: column {column!r} holds {value!r}, which is no class; name the column of the classes")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
