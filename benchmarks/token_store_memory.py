@@ -136,7 +136,7 @@ def watch(child: subprocess.Popen) -> int:
             peak = max(peak, sum(member.memory_info().rss for member in family))
         except psutil.NoSuchProcess:  # one of them ended just now
             continue
-        time.sleep(0.1)
+        time.sleep(0.3)
     return peak
 
 

@@ -1,6 +1,7 @@
 """Paragraphs become sentences, and paragraphs too long for a splitter become shorter ones."""
 
 import re
+from collections.abc import Iterator
 
 import sentencex
 
@@ -35,7 +36,7 @@ def split_sentences(paragraphs: list[str], *, mode: SentenceMode, language: str)
     return [sentence for piece in pieces if (sentence := piece.strip())]
 
 
-def cut_paragraph(paragraph: str, *, max_characters: int) -> list[str]:
+def cut_paragraph(paragraph: str, *, max_characters: int) -> Iterator[str]:
     """Cut a paragraph into pieces of at most `max_characters`, at a space where there is one.
 
     The time a splitter takes grows faster than the paragraph, and the memory a tokenizer takes is a hundred times the
@@ -45,19 +46,17 @@ def cut_paragraph(paragraph: str, *, max_characters: int) -> list[str]:
         paragraph: one line of text.
         max_characters: length of the longest piece, in characters.
 
-    Returns:
+    Yields:
         Pieces that make up the paragraph when joined; one piece, the paragraph, if it is short enough.
 
-    >>> cut_paragraph("one two three", max_characters=9)
+    >>> list(cut_paragraph("one two three", max_characters=9))
     ['one two ', 'three']
     """
-    pieces = []
     start = 0
     while len(paragraph) - start > max_characters:
         end = paragraph.rfind(" ", start, start + max_characters) + 1  # 0 where there is no space
         if end == 0:
             end = start + max_characters
-        pieces.append(paragraph[start:end])
+        yield paragraph[start:end]
         start = end
-    pieces.append(paragraph[start:])
-    return pieces
+    yield paragraph[start:]

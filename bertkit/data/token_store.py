@@ -188,8 +188,7 @@ class TokenStore:
             ):
                 for encoded in encoded_chunks:
                     writer.append(encoded)
-                    bar.update(documents.bytes_read - bar.n)
-                bar.update((documents.num_bytes or 0) - bar.n)
+                    bar.update(encoded.num_bytes if bar.total is None else documents.bytes_read - bar.n)
             writer.finish(documents.sources, made_from)
             return _publish(building, folder)
         finally:

@@ -47,7 +47,7 @@ def test_unknown_mode_is_refused_by_name():
 
 @given(st.text(" ab가", max_size=200), st.integers(1, 20))
 def test_pieces_of_a_paragraph_are_short_and_join_to_it(paragraph, max_characters):
-    pieces = cut_paragraph(paragraph, max_characters=max_characters)
+    pieces = list(cut_paragraph(paragraph, max_characters=max_characters))
     assert "".join(pieces) == paragraph
     assert all(len(piece) <= max_characters for piece in pieces)
     for piece in pieces[:-1]:

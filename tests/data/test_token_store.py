@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -188,12 +189,41 @@ def test_a_very_long_line_is_cut_at_a_space(tmp_path):
 # Workers.
 
 
-def test_store_is_the_same_to_the_byte_for_any_number_of_workers(tokenizer, tmp_path, monkeypatch):
+@pytest.fixture
+def started_workers(monkeypatch):
+    """How many workers each pool was started with."""
+    started = []
+
+    def start(num_workers, *arguments):
+        started.append(num_workers)
+        return ProcessPoolExecutor(num_workers, *arguments)
+
+    monkeypatch.setattr(token_store, "ProcessPoolExecutor", start)
+    return started
+
+
+def test_store_is_the_same_to_the_byte_for_any_number_of_workers(tokenizer, tmp_path, monkeypatch, started_workers):
     monkeypatch.setattr(token_store, "CHUNK_CHARACTERS", 500)
     path = write_text(tmp_path, [TEXT * 3 + [f"{number} was cold."] for number in range(50)])
-    alone, together = (build(path, tokenizer, tmp_path / str(n), num_workers=n) for n in (1, 2))
+    alone = build(path, tokenizer, tmp_path / "1", num_workers=1)
+    assert started_workers == []
+    together = build(path, tokenizer, tmp_path / "2", num_workers=2)
+    assert started_workers == [2]
     assert store_bytes(alone) == store_bytes(together)
     assert alone.path.name == together.path.name
+
+
+def test_a_small_corpus_starts_no_process(tokenizer, tmp_path, started_workers):
+    build(write_text(tmp_path, [TEXT * 500]), tokenizer, tmp_path, num_workers=2)
+    assert started_workers == []
+
+
+def test_progress_is_shown_to_the_last_byte_and_not_when_quiet(tokenizer, tmp_path, capsys):
+    path = write_text(tmp_path, [TEXT])
+    build(path, tokenizer, tmp_path / "quiet")
+    assert capsys.readouterr() == ("", "")
+    build(path, tokenizer, tmp_path / "shown", quiet=False)
+    assert f"100%|██████████| {path.stat().st_size}/{path.stat().st_size}" in capsys.readouterr().err
 
 
 def test_error_in_a_worker_reaches_the_user_in_one_line(tmp_path, monkeypatch):
