@@ -36,7 +36,7 @@ from bertkit.data.documents import END_OF_DOCUMENT, DataError, Documents
 from bertkit.data.sentences import cut_paragraph, split_sentences
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerBase
 
 FORMAT_VERSION = 1
 """Counted up whenever the files, or what is written to them for the same text, change."""
@@ -137,7 +137,7 @@ class TokenStore:
 
     @classmethod
     def build(
-        cls, documents: Documents, tokenizer: PreTrainedTokenizerFast, arguments: DataArguments, *, quiet: bool = False
+        cls, documents: Documents, tokenizer: PreTrainedTokenizerBase, arguments: DataArguments, *, quiet: bool = False
     ) -> TokenStore:
         """Tokenize the documents, or open the store that was made of the same text by the same tokenizer before.
 
@@ -272,12 +272,11 @@ class _EncoderSpec(NamedTuple):
     language: str
 
     @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerFast, arguments: DataArguments) -> _EncoderSpec:
-        if not getattr(tokenizer, "is_fast", False):
-            raise DataError(
-                f"{type(tokenizer).__name__} is no fast tokenizer; load it by AutoTokenizer (tokenizer.json)"
-            )
-        backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    def of(cls, tokenizer: PreTrainedTokenizerBase, arguments: DataArguments) -> _EncoderSpec:
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            raise DataError(f"{type(tokenizer).__name__} is no fast tokenizer; load one that has a tokenizer.json")
+        backend = Tokenizer.from_str(backend.to_str())  # a copy
         backend.no_truncation()
         backend.no_padding()
         vocab_size = max(backend.get_vocab(with_added_tokens=True).values()) + 1
@@ -415,7 +414,7 @@ class _StoreWriter:
         spec: tells the vocabulary's size.
     """
 
-    def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerFast, spec: _EncoderSpec) -> None:
+    def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase, spec: _EncoderSpec) -> None:
         self._folder = folder
         self._tokenizer = tokenizer
         self._vocab_size = spec.vocab_size

@@ -174,6 +174,14 @@ def test_truncation_and_padding_of_the_tokenizer_do_not_touch_the_store(tokenize
     assert limited.backend_tokenizer.truncation["max_length"] == 3  # and building leaves them as they were
 
 
+def test_a_tokenizer_without_tokenizers_behind_it_is_refused_by_name(tmp_path):
+    class SlowTokenizer:
+        unk_token_id = 0
+
+    with pytest.raises(DataError, match=r"SlowTokenizer is no fast tokenizer; load one that has a tokenizer\.json"):
+        build(write_text(tmp_path, [TEXT]), SlowTokenizer(), tmp_path)
+
+
 def test_a_very_long_line_is_cut_at_a_space(tmp_path):
     tokenizer = word_tokenizer({"[UNK]": 0, "wordless": 1}, unk_token="[UNK]")
     num_words = 3 * MAX_PARAGRAPH_CHARACTERS // 9 + 1
