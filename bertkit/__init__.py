@@ -1,0 +1,70 @@
+"""bertkit: pretrain, fine-tune and ship language models as Hugging Face checkpoints from the first save.
+
+The names below are the library's public face. Each is imported when it is first asked for, so `import bertkit` is free.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bertkit.data.arguments import DataArguments as DataArguments
+    from bertkit.data.documents import load_documents as load_documents
+    from bertkit.data.splits import build_stores as build_stores
+    from bertkit.data.token_store import TokenStore as TokenStore
+    from bertkit.features import extract_features as extract_features
+    from bertkit.hub.native import load_native_bert as load_native_bert
+    from bertkit.models import FAMILIES as FAMILIES
+    from bertkit.models import build_config as build_config
+    from bertkit.models import build_model as build_model
+    from bertkit.models import load_model as load_model
+    from bertkit.objectives import OBJECTIVES as OBJECTIVES
+    from bertkit.objectives.batches import ObjectiveBatches as ObjectiveBatches
+    from bertkit.objectives.masked import MaskedArguments as MaskedArguments
+    from bertkit.objectives.masked import MaskedObjective as MaskedObjective
+    from bertkit.tasks import TASKS as TASKS
+    from bertkit.tokenization import TokenizerArguments as TokenizerArguments
+    from bertkit.tokenization import load_tokenizer as load_tokenizer
+    from bertkit.tokenization import save_tokenizer as save_tokenizer
+    from bertkit.tokenization import train_tokenizer as train_tokenizer
+    from bertkit.training.arguments import TrainingArguments as TrainingArguments
+    from bertkit.training.trainer import Trainer as Trainer
+
+_HOMES = {
+    "DataArguments": "bertkit.data.arguments",
+    "FAMILIES": "bertkit.models",
+    "MaskedArguments": "bertkit.objectives.masked",
+    "MaskedObjective": "bertkit.objectives.masked",
+    "OBJECTIVES": "bertkit.objectives",
+    "ObjectiveBatches": "bertkit.objectives.batches",
+    "TASKS": "bertkit.tasks",
+    "TokenStore": "bertkit.data.token_store",
+    "TokenizerArguments": "bertkit.tokenization",
+    "Trainer": "bertkit.training.trainer",
+    "TrainingArguments": "bertkit.training.arguments",
+    "build_config": "bertkit.models",
+    "build_model": "bertkit.models",
+    "build_stores": "bertkit.data.splits",
+    "extract_features": "bertkit.features",
+    "load_documents": "bertkit.data.documents",
+    "load_model": "bertkit.models",
+    "load_native_bert": "bertkit.hub.native",
+    "load_tokenizer": "bertkit.tokenization",
+    "save_tokenizer": "bertkit.tokenization",
+    "train_tokenizer": "bertkit.tokenization",
+}
+
+__all__ = [*_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from where it lives."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return [*__all__, *(name for name in globals() if name.startswith("__"))]

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the command line without the program's name; default: this process's.
 
     Returns:
-        The exit code: 0, or 2 after an error in what was asked for, which is said in one line.
+        The exit code: 0, 2 after an error in what was asked for, which is said in one line, or 130 if interrupted.
     """
     verb, *rest = [*(sys.argv[1:] if arguments is None else arguments), ""]
     if verb in ("", "-h", "--help"):
@@ -49,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"bertkit {verb}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # a training catches the signal itself and saves first
+        print(f"bertkit {verb}: interrupted", file=sys.stderr)
+        return 130
     except OSError as error:
         print(
             f"bertkit {verb}: {error.strerror or error}{f': {error.filename}' if error.filename else ''}",

@@ -6,10 +6,12 @@ the verb, because knowing a model's settings means importing it.
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NoReturn
+from types import NoneType, UnionType
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, set_parsing_settings
@@ -17,6 +19,17 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, set_parsin
 _PACKAGE = Path(__file__).parent
 RECIPES = next(path for path in (_PACKAGE / "recipes", _PACKAGE.parent / "recipes") if path.is_dir())
 """The YAML recipes: inside the package in a wheel, beside it in a checkout."""
+
+
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    NoneType: "null",
+    dict: "a mapping",
+}
+_WRONG_TYPE = re.compile(r'Parser key "(?P<key>[^"]+)": .*(?:Got|Given) value: (?P<value>.*)', re.DOTALL)
 
 
 class ConfigError(ValueError):
@@ -43,7 +56,11 @@ class RecipeParser(ArgumentParser):
         )
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise the message as one line."""
+        """Raise the message as one line; of a value of the wrong type, say in words what would do."""
+        wrong = _WRONG_TYPE.search(message)
+        if wrong:
+            kinds = {action.dest: getattr(action, "_typehint", None) for action in self._actions}
+            message = f"{wrong['key']} is {wrong['value']!r}; it takes {_in_words(kinds.get(wrong['key']))}"
         raise ConfigError(" ".join(message.split()))
 
     def known_keys(self) -> list[str]:
@@ -73,15 +90,19 @@ class RecipeParser(ArgumentParser):
 
     def _refuse_unknown(self, arguments: Sequence[str]) -> None:
         known = self.known_keys()
+        sections = {key.split(".")[0] for key in known if "." in key}
+        settings = [key for key in known if key not in sections]
         for argument in arguments:
             if argument.startswith("--"):
                 key = argument[2:].split("=")[0].removesuffix("+")
                 if key not in ("help", "print_config", *known) and key.split(".")[0] not in self.free:
-                    raise ConfigError(f"unknown option --{key}{nearest(key, known, prefix='--')}")
+                    raise ConfigError(f"unknown option --{key}{nearest(key, settings, prefix='--')}")
         for path in config_files(arguments):
             for key in _dotted_keys(load_yaml(path)):
+                if key in sections:
+                    raise ConfigError(f"{path}: {key} is a section; give settings under it, or leave it out")
                 if key not in known and key.split(".")[0] not in self.free:
-                    raise ConfigError(f"{path}: unknown key {key}{nearest(key, known)}")
+                    raise ConfigError(f"{path}: unknown key {key}{nearest(key, settings)}")
 
 
 def nearest(name: str, known: Iterable[str], *, prefix: str = "") -> str:
@@ -132,8 +153,11 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     """
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"{path}{line}: this is not YAML: {error.problem}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{path}: this is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: a recipe must be a mapping of keys to values, and this is {type(content).__name__}")
     return content
@@ -153,7 +177,7 @@ def value_of(key: str, arguments: Sequence[str], default: str) -> str:
         for part in key.split("."):
             content = content.get(part) if isinstance(content, Mapping) else None
         value = value if content is None else str(content)
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in pairwise([*arguments, ""]):
         if argument == f"--{key}":
             value = following
         elif argument.startswith(f"--{key}="):
@@ -170,6 +194,21 @@ def choose(kind: str, name: str, table: Mapping[str, Any]) -> Any:
     if name not in table:
         raise ConfigError(f"unknown {kind} {name!r}; choose from {', '.join(table)}")
     return table[name]
+
+
+def _in_words(kind: Any) -> str:
+    """Return what a setting of a type takes.
+
+    >>> _in_words(int | None), _in_words(Literal["no", "bf16"]), _in_words(str | list[str])
+    ('a whole number or null', 'no or bf16', 'text or a list')
+    """
+    if get_origin(kind) is Literal:
+        *first, last = map(str, get_args(kind))
+        return f"{', '.join(first)} or {last}" if first else last
+    if get_origin(kind) in (Union, UnionType):
+        return " or ".join(map(_in_words, get_args(kind)))
+    kind = get_origin(kind) or kind
+    return _WORDS.get(kind, f"a {getattr(kind, '__name__', kind)}")
 
 
 def _dotted_keys(content: Mapping[str, Any], prefix: str = "") -> list[str]:
