@@ -109,3 +109,13 @@ def test_transformers_knows_every_class_by_its_auto_class(family):
         assert AUTO_CLASSES[name] is getattr(transformers, name)
         assert auto_map(family)[name].endswith(f".{model_class.__name__}")
     assert auto_map(family)["AutoConfig"].endswith(f".{members.config_class.__name__}")
+
+
+@every_family
+def test_building_and_loading_complete_the_auto_map(family, tmp_path):
+    members = FAMILIES[family]
+    settings = members.presets[next(iter(members.presets))]
+    assert build_model(members.config_class(**settings), "AutoModel").config.auto_map == auto_map(family)
+    members.auto_classes["AutoModel"](members.config_class(**settings)).save_pretrained(tmp_path)
+    assert AutoConfig.from_pretrained(tmp_path).auto_map.keys() == {"AutoConfig", "AutoModel"}
+    assert load_model(tmp_path, "AutoModel").config.auto_map == auto_map(family)
