@@ -29,7 +29,7 @@ _WORDS = {
     NoneType: "null",
     dict: "a mapping",
 }
-_WRONG_TYPE = re.compile(r'Parser key "(?P<key>[^"]+)": .*(?:Got|Given) value: (?P<value>.*)', re.DOTALL)
+_WRONG_TYPE = re.compile(r'Parser key "(?P<key>[^"]+)":\s.*(?:Got|Given) value: (?P<value>.*)', re.DOTALL)
 
 
 class ConfigError(ValueError):
