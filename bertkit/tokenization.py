@@ -6,8 +6,6 @@ counts, alphabet, pieces, tokenizer. What a word is, two regular expressions say
 are saved with the tokenizer, so whoever loads it needs no code of ours.
 """
 
-from __future__ import annotations
-
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -98,7 +96,7 @@ class TokenizerArguments:
 
 def train_tokenizer(
     documents: Iterable[list[str]], arguments: TokenizerArguments, *, quiet: bool = False
-) -> PreTrainedTokenizerBase:
+) -> "PreTrainedTokenizerBase":
     """Train a WordPiece tokenizer on documents that are read once and not kept; equal text gives an equal vocabulary.
 
     Args:
@@ -153,7 +151,7 @@ def train_tokenizer(
     )
 
 
-def save_tokenizer(tokenizer: PreTrainedTokenizerBase, path: str | Path) -> None:
+def save_tokenizer(tokenizer: "PreTrainedTokenizerBase", path: str | Path) -> None:
     """Write a folder that `AutoTokenizer` loads without our code, with a `vocab.txt` (a piece a line) for other tools.
 
     Args:
@@ -170,7 +168,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, path: str | Path) -> None
             file.writelines(f"{piece}\n" for piece in sorted(vocab, key=vocab.__getitem__))
 
 
-def load_tokenizer(path_or_name: str | Path, *, require: Sequence[str] = ()) -> PreTrainedTokenizerFast:
+def load_tokenizer(path_or_name: str | Path, *, require: Sequence[str] = ()) -> "PreTrainedTokenizerFast":
     """Load the tokenizer of a local folder or of a repository on the Hub.
 
     Args:
@@ -209,7 +207,7 @@ def load_tokenizer(path_or_name: str | Path, *, require: Sequence[str] = ()) -> 
     return tokenizer
 
 
-def tokenizer_report(tokenizer: PreTrainedTokenizerBase, documents: Iterable[list[str]]) -> dict[str, float]:
+def tokenizer_report(tokenizer: "PreTrainedTokenizerBase", documents: Iterable[list[str]]) -> dict[str, float]:
     """Measure a tokenizer on text, best on text it was not trained on; read once, in flat memory.
 
     A word is what the tokenizer itself cuts before it looks for pieces, so a punctuation mark is one, too.
@@ -270,7 +268,7 @@ def format_report(report: Mapping[str, float]) -> str:
     return "\n".join(f"{name:<20} {value:>9}" for name, value in rows.items())
 
 
-def is_continuation(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
+def is_continuation(tokenizer: "PreTrainedTokenizerBase") -> "np.ndarray":
     """Tell for every id whether its piece continues the word of the token before it; whole-word masking joins by it.
 
     WordPiece marks the pieces that continue (`##`). SentencePiece (`▁`) and byte-level (`Ġ`) vocabularies mark by its
@@ -305,7 +303,7 @@ def is_continuation(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
     return continuation
 
 
-def _backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+def _backend(tokenizer: "PreTrainedTokenizerBase") -> "Tokenizer":
     if not tokenizer.is_fast:
         raise ValueError(f"{type(tokenizer).__name__} is not a fast tokenizer; give one saved with a tokenizer.json")
     return tokenizer.backend_tokenizer
@@ -326,7 +324,7 @@ def _special_tokens(arguments: TokenizerArguments) -> list[str]:
     return [*SPECIAL_TOKENS.values(), *(arguments.special_tokens or [])]
 
 
-def _build_normalizer(arguments: TokenizerArguments) -> Normalizer:
+def _build_normalizer(arguments: TokenizerArguments) -> "Normalizer":
     """Compose characters first (Hangul is whole, however it was typed) and last; between, do what was asked for."""
     from tokenizers import Regex, normalizers
 
@@ -354,7 +352,7 @@ def _word_pattern(handle_chinese_chars: bool) -> str:
 
 
 def _count_words(
-    documents: Iterable[list[str]], normalizer: Normalizer, pre_tokenizer: PreTokenizer, *, quiet: bool
+    documents: Iterable[list[str]], normalizer: "Normalizer", pre_tokenizer: "PreTokenizer", *, quiet: bool
 ) -> Counter[str]:
     """Count the words of the documents as the finished tokenizer will cut them.
 
