@@ -26,16 +26,20 @@ class Evaluation(Protocol):
 class Batches(Protocol):
     """Examples without end, epoch after epoch."""
 
-    label_counts: Mapping[str, str]
-    """Argument of the model's forward -> batch entry whose labels it counts; the losses are divided by these numbers."""
     loss_terms: tuple[str, ...]
     """Fields of the model's output that add up to its loss; the first is the one that `loss_floor` bounds."""
     metric_names: tuple[str, ...]
     """What an evaluation gives; the first one names the best checkpoint unless the user names another."""
     tokens_per_example: int
     """Tokens of an example, at most: what a batch size given in tokens is divided by."""
-    loss_floor: float
-    """Loss in nats of the best guess that ignores the input."""
+
+    @property
+    def label_counts(self) -> Mapping[str, str]:
+        """Argument of the model's forward -> batch entry whose labels it counts; the losses are divided by these numbers."""
+
+    @property
+    def loss_floor(self) -> float:
+        """Loss in nats of the best guess that ignores the input."""
 
     def __len__(self) -> int:
         """Examples in an epoch."""

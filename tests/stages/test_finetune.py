@@ -1,0 +1,266 @@
+import json
+import math
+from statistics import mean, stdev
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+from bertkit.cli import main
+from bertkit.config import RECIPES
+
+
+def finetune(*options):
+    return main(["finetune", "--quiet", "true", *map(str, options)])
+
+
+@pytest.fixture(scope="module")
+def command(checkpoint, reviews):
+    """The options of a run that learns the task in seconds."""
+    data = [option for part, path in reviews.items() for option in (f"--data.{part}", path)]
+    return [
+        "--model.from", checkpoint, *data, "--task.max_length", 16, "--training.num_train_epochs", 6,
+        "--training.learning_rate", 0.01, "--training.train_batch_size", 16,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(command, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert finetune(*command, "--output_dir", folder) == 0
+    return folder
+
+
+def read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_tiny_model_learns_the_task_and_beats_the_majority_class(run):
+    results = read(run / "results.json")
+    for part in ("eval", "test"):
+        assert results["mean"][part]["accuracy"] > 0.9 > results["majority"][part]["accuracy"] + 0.2
+        assert results["majority"][part]["matthews_correlation"] == 0
+    assert results["labels"] == ["neg", "pos"]
+    assert results["examples"] == {"train": 120, "eval": 30, "test": 25}
+    assert results["standard_deviation"]["eval"]["accuracy"] is None
+
+
+def test_it_is_evaluated_after_every_epoch_and_the_best_checkpoint_is_the_one_reported(run):
+    evaluations = [entry for entry in rows(run / "log.jsonl") if "eval_accuracy" in entry]
+    assert [entry["step"] for entry in evaluations] == [8, 16, 24, 32, 40, 45]
+    best = max(evaluations, key=lambda entry: (entry["eval_accuracy"], -entry["step"]))
+    [result] = read(run / "results.json")["runs"]
+    assert result["best_step"] == best["step"]
+    assert (run / "best").resolve().name == f"checkpoint-{best['step']}"
+    for name, value in result["eval"].items():
+        assert value == pytest.approx(best[f"eval_{name}"], abs=1e-6)
+
+
+def test_predictions_stand_in_the_order_of_the_input_and_are_the_models_own(run, reviews):
+    classify = pipeline("text-classification", model=str(run / "best"), top_k=None)
+    for part in ("eval", "test"):
+        predictions = rows(run / f"predictions_{part}.jsonl")
+        lines = [line.rstrip("\n").split(" ", 1) for line in reviews[part].open()]
+        assert [[row["label"], row["text"]] for row in predictions] == lines
+        some = predictions[:5]
+        for row, classes in zip(some, classify([row["text"] for row in some]), strict=True):
+            scores = {score["label"]: score["score"] for score in classes}
+            assert row["probabilities"] == pytest.approx(scores, abs=1e-5)
+            assert row["prediction"] == max(scores, key=scores.__getitem__)
+        right = mean(row["prediction"] == row["label"] for row in predictions)
+        assert read(run / "results.json")["mean"][part]["accuracy"] == pytest.approx(right)
+
+
+def test_a_checkpoint_stands_alone_with_its_labels_tokenizer_recipe_and_card(run, checkpoint):
+    model = AutoModelForSequenceClassification.from_pretrained(run / "best")
+    assert model.config.id2label == {0: "neg", 1: "pos"} and model.config.label2id == {"neg": 0, "pos": 1}
+    assert model.config.problem_type == "single_label_classification"
+    assert "AutoModelForSequenceClassification" in model.config.auto_map
+    text = "a good film"
+    assert AutoTokenizer.from_pretrained(run / "best")(text) == AutoTokenizer.from_pretrained(checkpoint)(text)
+    card = (run / "best" / "README.md").read_text()
+    assert "pipeline_tag: text-classification" in card and "120 examples, 2 labels" in card and "eval_accuracy" in card
+
+
+def test_the_recipe_of_a_checkpoint_repeats_the_run_to_the_bit(run, tmp_path):
+    again = tmp_path / "again"
+    assert finetune("--config", run / "best" / "recipe.yaml", "--output_dir", again) == 0
+    first, second = (load_file(folder / "last" / "model.safetensors") for folder in (run, again))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_goes_on_from_a_checkpoint_and_ends_with_the_same_weights(run, command, tmp_path):
+    half = tmp_path / "half"
+    assert finetune(*command, "--training.save_total_limit", "null", "--output_dir", half) == 0
+    for step in (32, 40, 45):
+        for path in sorted((half / f"checkpoint-{step}").rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+        (half / f"checkpoint-{step}").rmdir()
+    assert finetune(*command, "--output_dir", half, "--training.resume_from_checkpoint", "auto") == 0
+    first, second = (load_file(folder / "checkpoint-45" / "model.safetensors") for folder in (run, half))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert read(half / "results.json")["runs"] == read(run / "results.json")["runs"]
+
+
+def test_several_seeds_run_beside_one_another_and_give_mean_and_deviation(run, command, tmp_path):
+    assert finetune(*command, "--output_dir", tmp_path, "--seeds", "[0,5]") == 0
+    results = read(tmp_path / "results.json")
+    assert [result["seed"] for result in results["runs"]] == [0, 5]
+    assert results["runs"][0] == read(run / "results.json")["runs"][0]  # a seed gives the same alone
+    losses = [result["test"]["loss"] for result in results["runs"]]
+    assert losses[0] != losses[1]
+    assert results["mean"]["test"]["loss"] == pytest.approx(mean(losses))
+    assert results["standard_deviation"]["test"]["loss"] == pytest.approx(stdev(losses))
+    for seed in (0, 5):
+        recipe = yaml.safe_load((tmp_path / f"seed-{seed}" / "best" / "recipe.yaml").read_text())
+        assert (recipe["training"]["seed"], recipe["seeds"]) == (seed, None)
+        assert recipe["output_dir"] == str(tmp_path / f"seed-{seed}")
+        assert (tmp_path / f"seed-{seed}" / "predictions_test.jsonl").is_file()
+
+
+def short(command):
+    return [*command[:-6], "--training.max_steps", 1, "--training.learning_rate", 0]
+
+
+def test_the_pretrained_encoder_is_kept_and_its_twin_has_fresh_weights(command, checkpoint, tmp_path):
+    """One step at a learning rate of 0 shows what the training starts from."""
+    pretrained = load_file(checkpoint / "model.safetensors")
+    for name, options in (("kept", []), ("twin", ["--from_scratch", "true"])):
+        assert finetune(*short(command), "--output_dir", tmp_path / name, *options) == 0
+    kept, twin = (load_file(tmp_path / name / "last" / "model.safetensors") for name in ("kept", "twin"))
+    assert {name: tensor.shape for name, tensor in kept.items()} == {
+        name: tensor.shape for name, tensor in twin.items()
+    }
+    encoder = [name for name in kept if name.startswith("model.")]
+    assert all(torch.equal(kept[name], pretrained[name]) for name in encoder)
+    assert not torch.equal(twin["model.layers.0.attention.qkv.weight"], kept["model.layers.0.attention.qkv.weight"])
+    configs = [read(tmp_path / name / "last" / "config.json") for name in ("kept", "twin")]
+    assert configs[0] == configs[1]
+
+
+def test_a_setting_of_the_model_is_taken_over(command, tmp_path):
+    assert finetune(*short(command), "--output_dir", tmp_path, "--model.hidden_dropout_prob", 0.3) == 0
+    assert read(tmp_path / "last" / "config.json")["hidden_dropout_prob"] == 0.3
+
+
+def test_a_model_without_a_checkpoint_is_built_from_family_and_tokenizer(command, checkpoint, tmp_path):
+    sizes = ["--model.num_hidden_layers", 1, "--model.hidden_size", 16, "--model.intermediate_size", 16]
+    options = [
+        *short(command)[2:],
+        "--tokenizer",
+        checkpoint,
+        "--model.family",
+        "bert",
+        "--model.preset",
+        "tiny",
+        *sizes,
+    ]
+    assert finetune(*options, "--output_dir", tmp_path) == 0
+    assert read(tmp_path / "last" / "config.json")["hidden_size"] == 16
+
+
+def test_pairs_are_learned_from_a_table(checkpoint, tmp_path):
+    table = tmp_path / "pairs.csv"
+    lines = [f"good film,{'good' if number % 2 else 'bad'} story,{number % 2}\n" for number in range(40)]
+    table.write_text("first,second,label\n" + "".join(lines))
+    options = ["--data.train", table, "--data.text_column", "first", "--data.text_pair_column", "second"]
+    training = ["--training.max_steps", 20, "--training.learning_rate", 0.01]
+    assert (
+        finetune(
+            "--model.from", checkpoint, *options, *training, "--task.max_length", 16, "--output_dir", tmp_path / "run"
+        )
+        == 0
+    )
+    assert read(tmp_path / "run" / "results.json")["mean"]["eval"]["accuracy"] == 1
+    assert rows(tmp_path / "run" / "predictions_eval.jsonl")[0]["text_pair"].endswith("story")
+
+
+def test_what_is_printed_is_short_and_says_what_was_learned(command, tmp_path, capsys):
+    assert main(["finetune", *map(str, short(command)), "--output_dir", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "examples: train 120, eval 30, test 25; 2 labels: neg, pos"
+    assert len(lines) < 20
+    table = [line.split() for line in lines if line.startswith("accuracy")]
+    assert len(table) == 1 and len(table[0]) == 5  # name, and model and majority on both parts
+    assert any(line == f"best checkpoint: {tmp_path / 'best'}" for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model.from", "/nowhere/at/all"], "there is no checkpoint folder /nowhere/at/all"),
+        (["--model.hidden_dropout", "0"], "did you mean 'hidden_dropout_prob'?"),
+        (["--model.hidden_size", "64"], "do not fit the settings model.hidden_size"),
+        (["--task.max_length", "65"], "task.max_length is 65, but the model of"),
+        (["--seeds", "[1,1]"], "--seeds is [1, 1]; give one or more, each once"),
+        (["--data.train", "no.txt"], "no.txt does not exist"),
+        (["--data.eval_fraction", "2"], "data.eval_fraction must lie between 0 and 1"),
+        (["--task.truncate", "longest_first"], "did you mean --task.truncation?"),
+        (["--training.metric_for_best_model", "bleu"], "the evaluation gives accuracy, f1"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(command, tmp_path, capsys, options, message):
+    assert finetune(*command, "--output_dir", tmp_path / "run", *options) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("bertkit finetune: ") and message in error
+    assert not list(tmp_path.glob("run/checkpoint-*"))
+
+
+def test_a_label_that_the_training_data_lacks_is_named_before_training(command, tmp_path, capsys):
+    (tmp_path / "eval.txt").write_text("pos good\nmixed film\n")
+    assert finetune(*command, "--data.eval", tmp_path / "eval.txt", "--output_dir", tmp_path / "run") == 2
+    assert "eval.txt, line 2: label 'mixed' is not known; the training data has neg, pos" in capsys.readouterr().err
+
+
+def test_a_run_folder_is_told_from_a_checkpoint(run, command, tmp_path, capsys):
+    assert finetune(*command, "--model.from", run, "--output_dir", tmp_path) == 2
+    assert f"as {run / 'best'}" in capsys.readouterr().err
+
+
+def test_a_checkpoint_or_a_family_with_a_tokenizer_is_needed(command, tmp_path, capsys):
+    assert finetune(*command[2:], "--output_dir", tmp_path) == 2
+    assert "name a checkpoint by --model.from" in capsys.readouterr().err
+
+
+def test_without_a_recipe_the_defaults_are_those_of_fine_tuning(run, command, checkpoint, reviews, tmp_path):
+    assert (
+        finetune(
+            "--model.from",
+            checkpoint,
+            "--data.train",
+            reviews["eval"],
+            "--task.max_length",
+            16,
+            "--output_dir",
+            tmp_path,
+        )
+        == 0
+    )
+    training = yaml.safe_load((tmp_path / "best" / "recipe.yaml").read_text())["training"]
+    assert (training["num_train_epochs"], training["learning_rate"]) == (3, 5e-5)
+    assert read(tmp_path / "results.json")["examples"] == {"train": 27, "eval": 3}
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (RECIPES / "finetune").glob("*.yaml")))
+def test_every_recipe_runs(name, checkpoint, tmp_path):
+    recipe = yaml.safe_load((RECIPES / "finetune" / f"{name}.yaml").read_text())
+    data = {"text_column": "text", "label_column": "label", **recipe["data"]}
+    columns = [
+        data["text_column"],
+        data["label_column"],
+        *([data["text_pair_column"]] if "text_pair_column" in data else []),
+    ]
+    table = tmp_path / "train.tsv"
+    values = {data["text_column"]: "good film", data.get("text_pair_column"): "bad story"}
+    lines = ["\t".join(values.get(column, str(number % 2)) for column in columns) for number in range(20)]
+    table.write_text("\n".join(["\t".join(columns), *lines]) + "\n")
+    options = ["--config", name, "--model.from", checkpoint, "--data.train", table, "--output_dir", tmp_path / "run"]
+    length = ["--training.num_train_epochs", "null", "--training.max_steps", 2, "--task.max_length", 64]
+    assert finetune(*options, *length) == 0
+    assert not math.isnan(read(tmp_path / "run" / "results.json")["mean"]["eval"]["loss"])
