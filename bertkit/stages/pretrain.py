@@ -47,7 +47,6 @@ def pretrain(recipe: "Namespace", resolved: str) -> None:
         resolved: the same as YAML, to keep with the checkpoints.
     """
     import yaml
-    from accelerate import PartialState
 
     from bertkit.data.splits import build_stores
     from bertkit.hub.model_card import ModelCard, figures
@@ -55,12 +54,13 @@ def pretrain(recipe: "Namespace", resolved: str) -> None:
     from bertkit.objectives.batches import ObjectiveBatches
     from bertkit.tokenization import load_tokenizer, save_tokenizer
     from bertkit.training.checkpointing import find_checkpoint
+    from bertkit.training.processes import join_processes
     from bertkit.training.trainer import Trainer
 
     if recipe.model.pop("help", False):
         model_section.print_settings(recipe.model)
         return
-    processes = PartialState()
+    processes = join_processes()
     quiet = recipe.quiet or not processes.is_main_process
     checkpoint = find_checkpoint(Path(recipe.output_dir), recipe.training.resume_from_checkpoint)
     tokenizer = load_tokenizer(recipe.tokenizer)

@@ -35,6 +35,8 @@ class TrainerState:
     """Real tokens trained on, padding not counted, over all processes."""
     elapsed_seconds: float = 0.0
     """Wall-clock time spent training, over all interruptions."""
+    loss_floor: float = 0.0
+    """Unigram entropy of the training labels in nats: a model that learns gets under it."""
     best_metric: float | None = None
     """Best value so far of the metric that names the best checkpoint."""
     best_step: int | None = None
@@ -96,7 +98,7 @@ def save_checkpoint(
     folder = output_dir / f"checkpoint-{state.global_step}"
     weights = accelerator.get_state_dict(model)
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    slots = get_optimizer_state_dict(model, _plain(optimizer), options=options)["state"]
+    slots = get_optimizer_state_dict(model, _plain(optimizer), options=options).get("state", {})  # whole on one process
     if accelerator.is_main_process:
         aside = output_dir / f".{folder.name}.{os.getpid()}"
         shutil.rmtree(aside, ignore_errors=True)
@@ -127,13 +129,16 @@ def save_checkpoint(
 
 def load_optimizer_state(folder: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Give the prepared optimizer the state that a checkpoint holds; to be called by every process."""
-    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    options = StateDictOptions(
+        full_state_dict=True, cpu_offload=True, broadcast_from_rank0=torch.distributed.is_initialized()
+    )
     state_dict = get_optimizer_state_dict(model, _plain(optimizer), options=options)
-    slots: dict[str, dict[str, torch.Tensor]] = {}
-    for name, tensor in load_file(folder / "state" / "optimizer.safetensors").items():
-        slot, parameter = name.split(_SLOT_SEPARATOR, 1)
-        slots.setdefault(parameter, {})[slot] = tensor
-    state_dict["state"] = slots
+    if state_dict:  # on the process that broadcasts
+        slots: dict[str, dict[str, torch.Tensor]] = {}
+        for name, tensor in load_file(folder / "state" / "optimizer.safetensors").items():
+            slot, parameter = name.split(_SLOT_SEPARATOR, 1)
+            slots.setdefault(parameter, {})[slot] = tensor
+        state_dict["state"] = slots
     set_optimizer_state_dict(model, _plain(optimizer), optim_state_dict=state_dict, options=options)
 
 

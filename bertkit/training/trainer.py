@@ -84,6 +84,7 @@ class Trainer:
         self.quiet = quiet
         self.resume_from = resume_from
         self.state = TrainerState() if resume_from is None else load_trainer_state(resume_from)
+        self.state.loss_floor = train_batches.loss_floor
         self.stopped_by: str | None = None
         self.train_loss = math.nan
 
@@ -371,7 +372,7 @@ class Trainer:
             f"{self.accelerator.device}, precision {self.accelerator.mixed_precision}"
         )
         self._say(
-            f"unigram entropy of the labels: {self.train_batches.loss_floor:.4f} nats; a model that learns from its {unit} "
+            f"unigram entropy of the labels: {self.state.loss_floor:.4f} nats; a model that learns from its {unit} "
             "must get under it"
         )
 
@@ -386,7 +387,7 @@ class Trainer:
         loss, which = self.train_loss, "training"
         if self.eval_batches is not None:
             loss, which = self.state.metrics[f"eval_{name}"], "evaluation"
-        floor = self.train_batches.loss_floor
+        floor = self.state.loss_floor
         verdict = "under" if loss < floor else "NOT under"
         self._say(
             f"{which} {name.replace('_', ' ')} {loss:.4f}: {verdict} the unigram floor of {floor:.4f} nats "
