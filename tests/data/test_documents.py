@@ -117,6 +117,13 @@ def test_documents_end_with_their_file(tmp_path):
     assert list(load(tmp_path, documents="blank_line")) == [["a"], ["b"]]
 
 
+def test_bytes_are_counted_anew_in_each_iteration(tmp_path):
+    paths = [write_documents(tmp_path, [["one"]], stem=name) for name in ("a", "b")]
+    loaded = load(paths)
+    for _ in range(2):
+        assert [loaded.bytes_read for _ in loaded] == [3, 6]
+
+
 def test_several_gzip_members_and_zstd_frames_are_read_to_the_last(tmp_path):
     for compression in (".gz", ".zst"):
         path = tmp_path / f"parts.txt{compression}"
