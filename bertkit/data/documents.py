@@ -297,13 +297,15 @@ class _FileReader(_Reader):
 
     def __init__(self, path: Path, setting: str) -> None:
         self.path = path
-        self.num_bytes = path.stat().st_size
+        self.num_bytes: int = path.stat().st_size
         self._setting = setting
         self._raw: BinaryIO | None = None
 
     @property
     def bytes_read(self) -> int:
-        return self._raw.tell() if self._raw is not None and not self._raw.closed else 0
+        if self._raw is None:
+            return 0
+        return self.num_bytes if self._raw.closed else self._raw.tell()
 
     def fingerprint(self) -> str:
         return _hash_words([type(self).__name__, _form(self.path)[1], self._setting, _hash_file(self.path)])
