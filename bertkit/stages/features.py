@@ -73,14 +73,14 @@ def write_features(options: "Namespace") -> None:
     Args:
         options: as `build_parser` reads them.
     """
-    from accelerate import PartialState
     from transformers.utils import logging
 
     from bertkit.features import extract_features, load_encoder, output_form, read_texts, save_features
     from bertkit.tokenization import load_tokenizer
+    from bertkit.training.processes import join_processes
 
-    output_form(options.output)
-    processes = PartialState()
+    output_form(options.output)  # before all work: an ending that cannot be written
+    processes = join_processes()
     quiet = options.quiet or not processes.is_main_process
     if quiet:
         logging.disable_progress_bar()
