@@ -88,10 +88,12 @@ def evaluate(recipe: "Namespace") -> None:
 
     from bertkit.hub.checkpoints import checkpoint_folder, saved_auto_class
     from bertkit.tokenization import load_tokenizer
+    from bertkit.training.processes import join_processes
 
     if recipe.batch_size < 1:
         raise ConfigError(f"--batch_size is {recipe.batch_size}; it must be at least 1")
     disable_progress_bar()  # one for every file of a checkpoint, in the midst of ours
+    join_processes()
     accelerator = Accelerator()
     with accelerator.main_process_first():
         folder = checkpoint_folder(recipe.checkpoint)

@@ -80,7 +80,6 @@ def finetune(recipe: "Namespace", resolved: str) -> None:
         recipe: as `build_parser` reads it.
         resolved: the same as YAML, to keep with the checkpoints.
     """
-    from accelerate import PartialState
     from transformers.utils.logging import disable_progress_bar
 
     import bertkit.models  # noqa: F401 (a tokenizer beside a model of bertkit loads without a question once it is known)
@@ -91,12 +90,13 @@ def finetune(recipe: "Namespace", resolved: str) -> None:
     from bertkit.tasks.sequence_classification import label_names
     from bertkit.tokenization import load_tokenizer
     from bertkit.training.checkpointing import find_checkpoint
+    from bertkit.training.processes import join_processes
 
     if recipe.model.pop("help", False):
         model_section.print_settings(recipe.model)
         return
     disable_progress_bar()  # one for every file of a checkpoint, in the midst of ours
-    processes = PartialState()
+    processes = join_processes()
     quiet = recipe.quiet or not processes.is_main_process
     folders = _run_folders(recipe)
     resume_from = {

@@ -1,11 +1,14 @@
 import json
 import math
 import random
+import sys
+from importlib.metadata import packages_distributions
 
 import pytest
 import torch
 
 from bertkit.cli import main
+from bertkit.config import RECIPES
 from bertkit.data.arguments import DataArguments
 from bertkit.data.documents import load_documents
 from bertkit.data.token_store import TokenStore
@@ -126,3 +129,9 @@ def test_an_encoder_without_a_head_cannot_be_evaluated(checkpoint, corpus, tmp_p
     load_model(checkpoint, "AutoModel").save_pretrained(tmp_path / "encoder")
     assert main(["evaluate", str(tmp_path / "encoder"), str(corpus)]) == 2
     assert "neither a classifier nor a masked language model" in capsys.readouterr().err
+
+
+def test_no_recipe_stands_in_front_of_a_library_that_it_needs():
+    """A script's own folder comes first where Python looks for modules."""
+    scripts = {path.stem for path in RECIPES.glob("*.py")}
+    assert scripts and not scripts & {*packages_distributions(), *sys.stdlib_module_names}

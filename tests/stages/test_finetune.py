@@ -21,7 +21,7 @@ def command(checkpoint, reviews):
     """The options of a run that learns the task in seconds."""
     data = [option for part, path in reviews.items() for option in (f"--data.{part}", path)]
     return [
-        "--model.from", checkpoint, *data, "--task.max_length", 16, "--training.num_train_epochs", 6,
+        "--model.from", checkpoint, *data, "--task.max_length", 16, "--training.num_train_epochs", 4,
         "--training.learning_rate", 0.01, "--training.train_batch_size", 16,
     ]  # fmt: skip
 
@@ -53,7 +53,7 @@ def test_a_tiny_model_learns_the_task_and_beats_the_majority_class(run):
 
 def test_it_is_evaluated_after_every_epoch_and_the_best_checkpoint_is_the_one_reported(run):
     evaluations = [entry for entry in rows(run / "log.jsonl") if "eval_accuracy" in entry]
-    assert [entry["step"] for entry in evaluations] == [8, 16, 24, 32, 40, 45]
+    assert [entry["step"] for entry in evaluations] == [8, 16, 24, 30]
     best = max(evaluations, key=lambda entry: (entry["eval_accuracy"], -entry["step"]))
     [result] = read(run / "results.json")["runs"]
     assert result["best_step"] == best["step"]
@@ -98,12 +98,12 @@ def test_the_recipe_of_a_checkpoint_repeats_the_run_to_the_bit(run, tmp_path):
 def test_a_run_goes_on_from_a_checkpoint_and_ends_with_the_same_weights(run, command, tmp_path):
     half = tmp_path / "half"
     assert finetune(*command, "--training.save_total_limit", "null", "--output_dir", half) == 0
-    for step in (32, 40, 45):
+    for step in (24, 30):
         for path in sorted((half / f"checkpoint-{step}").rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
         (half / f"checkpoint-{step}").rmdir()
     assert finetune(*command, "--output_dir", half, "--training.resume_from_checkpoint", "auto") == 0
-    first, second = (load_file(folder / "checkpoint-45" / "model.safetensors") for folder in (run, half))
+    first, second = (load_file(folder / "checkpoint-30" / "model.safetensors") for folder in (run, half))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert read(half / "results.json")["runs"] == read(run / "results.json")["runs"]
 
@@ -250,7 +250,7 @@ def test_without_a_recipe_the_defaults_are_those_of_fine_tuning(run, command, ch
 @pytest.mark.parametrize("name", sorted(path.stem for path in (RECIPES / "finetune").glob("*.yaml")))
 def test_every_recipe_runs(name, checkpoint, tmp_path):
     recipe = yaml.safe_load((RECIPES / "finetune" / f"{name}.yaml").read_text())
-    data = {"text_column": "text", "label_column": "label", **recipe["data"]}
+    data = {"text_column": "text", "label_column": "label", **recipe.get("data", {})}
     columns = [
         data["text_column"],
         data["label_column"],
