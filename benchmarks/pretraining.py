@@ -135,6 +135,8 @@ def prepare(corpus: Path | None, folder: Path) -> str:
         corpus = Path(os.environ["BERTKIT_DATA"]) / "pretrain_en" / "austen.txt"
     if corpus is None:
         write_corpus(paragraphs, GENERATED_MEGABYTES)
+    elif not corpus.is_file():
+        raise SystemExit(f"there is no text file {corpus}; give another with --corpus")
     else:
         paragraphs.write_bytes(corpus.read_bytes())
     write_one_sentence_a_line(paragraphs, folder / "sentences.txt")

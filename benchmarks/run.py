@@ -40,9 +40,10 @@ def main() -> None:
     arguments = parser.parse_args()
     record = DOCS / "benchmarks.json"
     results = json.loads(record.read_text()) if record.exists() else {}
-    results["pretraining"] = {"measured": circumstances(), **run_pretraining(arguments)}
+    measured = circumstances()
+    results["pretraining"] = {"measured": measured, **run_pretraining(arguments)}
     if arguments.full:
-        results["token_store_memory"] = {"measured": circumstances(), **run_token_store_memory(arguments)}
+        results["token_store_memory"] = {"measured": measured, **run_token_store_memory(arguments)}
     record.write_text(json.dumps(results, indent=2) + "\n")
     (DOCS / "benchmarks.md").write_text(render(results))
     print(f"written: {DOCS / 'benchmarks.md'}")
@@ -53,6 +54,8 @@ def circumstances() -> dict[str, str]:
     measured = {
         "date": datetime.date.today().isoformat(),
         "machine": f"{processor()}, {os.cpu_count()} cores",
+        "threads": os.environ.get("OMP_NUM_THREADS", "as many as cores"),
+        "load": f"{os.getloadavg()[0]:.1f}",
         "python": platform.python_version(),
     }
     return measured | {library: importlib.metadata.version(library) for library in LIBRARIES}
@@ -106,7 +109,10 @@ def render(results: dict[str, Any]) -> str:
 
 def render_circumstances(measured: dict[str, str]) -> str:
     versions = ", ".join(f"{name} {measured[name]}" for name in ("python", *LIBRARIES))
-    return f"Measured on {measured['date']}: {measured['machine']}; {versions}."
+    return (
+        f"Measured on {measured['date']}: {measured['machine']}, threads: {measured['threads']}, load average before it: "
+        f"{measured['load']}; {versions}."
+    )
 
 
 def render_pretraining(result: dict[str, Any]) -> str:
