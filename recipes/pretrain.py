@@ -1,4 +1,4 @@
-"""Pretrain on one or many processes: `accelerate launch --config_file accelerate_config.yaml recipes/pretrain.py --config …`."""
+"""Pretrain, on one or many processes: `accelerate launch --config_file accelerate_config.yaml recipes/pretrain.py …`."""
 
 import sys
 

@@ -137,5 +137,5 @@ def fill_rows(lengths: np.ndarray, *, num_rows: int, capacity: int, overhead: in
             place(example, offset, piece, space)
             offset, remaining = offset + piece, remaining - piece
 
-    row, example_of, offset_of, length_of = np.array(sorted(pieces), dtype=np.int64).reshape(-1, 4).T
-    return FilledRows(example=example_of, offset=offset_of, length=length_of, row=row, left_out=left_out)
+    rows, examples, offsets, piece_lengths = np.array(sorted(pieces), dtype=np.int64).reshape(-1, 4).T
+    return FilledRows(example=examples, offset=offsets, length=piece_lengths, row=rows, left_out=left_out)

@@ -4,6 +4,7 @@ Devlin et al. 2019, https://arxiv.org/abs/1810.04805. Each epoch masks anew (Liu
 call it dynamic), by keys and not by a stream, so the same batch is masked the same on every machine and after every restart.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -257,7 +258,7 @@ class MaskedObjective:
             batch["next_sentence_label"] = _pad(examples.next_sentence_label, _EXAMPLES_MULTIPLE, -100)
         return batch
 
-    def metrics(self, outputs: Any, batch: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    def metrics(self, outputs: Any, batch: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
         """Return what evaluation reports of a batch, each as a sum and the count it is divided by.
 
         Args:

@@ -36,6 +36,9 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: whatever is wrong with the recipe, the corpus or the tokenizer, as one line before training starts.
     """
+    if value_of("model.help", arguments, "false") == "true":
+        model_section.print_settings({"family": value_of("model.family", arguments, "bert")})
+        return
     pretrain(*build_parser(arguments).read(arguments))
 
 
@@ -57,9 +60,6 @@ def pretrain(recipe: "Namespace", resolved: str) -> None:
     from bertkit.training.processes import join_processes
     from bertkit.training.trainer import Trainer
 
-    if recipe.model.pop("help", False):
-        model_section.print_settings(recipe.model)
-        return
     processes = join_processes()
     quiet = recipe.quiet or not processes.is_main_process
     checkpoint = find_checkpoint(Path(recipe.output_dir), recipe.training.resume_from_checkpoint)

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -98,7 +99,8 @@ def save_checkpoint(
     folder = output_dir / f"checkpoint-{state.global_step}"
     weights = accelerator.get_state_dict(model)
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    slots = get_optimizer_state_dict(model, _plain(optimizer), options=options).get("state", {})  # whole on one process
+    state_dict: Any = get_optimizer_state_dict(model, _plain(optimizer), options=options)
+    slots = state_dict.get("state", {})  # all of it on the main process, nothing on the others
     if accelerator.is_main_process:
         aside = output_dir / f".{folder.name}.{os.getpid()}"
         shutil.rmtree(aside, ignore_errors=True)
@@ -132,7 +134,7 @@ def load_optimizer_state(folder: Path, *, model: nn.Module, optimizer: torch.opt
     options = StateDictOptions(
         full_state_dict=True, cpu_offload=True, broadcast_from_rank0=torch.distributed.is_initialized()
     )
-    state_dict = get_optimizer_state_dict(model, _plain(optimizer), options=options)
+    state_dict: Any = get_optimizer_state_dict(model, _plain(optimizer), options=options)
     if state_dict:  # on the process that broadcasts
         slots: dict[str, dict[str, torch.Tensor]] = {}
         for name, tensor in load_file(folder / "state" / "optimizer.safetensors").items():

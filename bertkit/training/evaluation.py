@@ -66,7 +66,7 @@ def add_up_batches(
     ones = {name: torch.tensor(1, device=accelerator.device) for name in batches.label_counts}  # losses come as sums
 
     def bounds(number: int) -> tuple[int, int]:
-        # Every process computes equally often, as sharded models need: the surplus repeats the last batch, uncounted.
+        # Every process computes equally often, as sharded models need: the surplus repeats the last batch.
         number = min(number * processes + rank, num_batches - 1)
         return number * batch_size, min((number + 1) * batch_size, len(batches))
 
@@ -78,6 +78,9 @@ def add_up_batches(
         outputs = model(**without_ids(batch), **ones)
         if number * processes + rank < num_batches:
             evaluation.add(outputs, batch)
+        elif not evaluation.totals:  # all processes must bring totals of the same names, or the sum waits for ever
+            evaluation.add(outputs, batch)
+            evaluation.totals = {name: torch.zeros_like(total) for name, total in evaluation.totals.items()}
     if processes > 1:
         for name, total in evaluation.totals.items():
             evaluation.totals[name] = accelerator.reduce(total.to(accelerator.device), reduction="sum").cpu()
