@@ -43,7 +43,7 @@ def eager_attention(
     # The factors go on query and value, which are smaller than the scores and the weights.
     scores = (query * scaling) @ key.transpose(-1, -2)  # (batch, heads, seq, seq)
     if attention_mask is not None:
-        scores = scores + attention_mask
+        scores += attention_mask
     weights = scores.softmax(dim=-1)
     kept, factor = dropped_attention_weights(weights, dropout)
     return (kept @ (value * factor)).transpose(1, 2), weights
@@ -81,10 +81,9 @@ class SelfAttention(nn.Module):
             (batch, seq, hidden), and the attention weights (batch, heads, seq, seq) or None if the function keeps none.
         """
         batch, seq, _ = hidden_states.shape
-        query, key, value = (
-            part.transpose(1, 2)  # (batch, heads, seq, head_dim)
-            for part in self.qkv(hidden_states).view(batch, seq, 3, self.num_heads, self.head_dim).unbind(dim=2)
-        )
+        qkv = self.qkv(hidden_states).view(batch, seq, 3, self.num_heads, self.head_dim)
+        # Copied into the order that matrix products want once, not once for each of the three and again in the products.
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).contiguous().unbind()  # (batch, heads, seq, head_dim)
         dropout = self.config.attention_probs_dropout_prob if self.training else 0.0
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
         if dropout and draws_own_mask(hidden_states) and self.config._attn_implementation == "sdpa":

@@ -33,6 +33,7 @@ from bertkit.training.checkpointing import (
     save_checkpoint,
 )
 from bertkit.training.evaluation import evaluate_batches, without_ids
+from bertkit.training.host_memory import keep_freed_memory
 from bertkit.training.optimization import build_optimizer, learning_rate_factor
 
 
@@ -75,6 +76,8 @@ class Trainer:
             dynamo_backend="inductor" if arguments.torch_compile else None,
         )
         transformers_logging.disable_progress_bar()  # of a second it takes to write a checkpoint; ours shows the training
+        if self.accelerator.device.type == "cpu":
+            keep_freed_memory()
         self.arguments = arguments
         self.output_dir = Path(output_dir)
         self.train_batches = train_batches
