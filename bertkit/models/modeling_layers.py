@@ -87,7 +87,7 @@ class SelfAttention(nn.Module):
         dropout = self.config.attention_probs_dropout_prob if self.training else 0.0
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
         if dropout and draws_own_mask(hidden_states) and self.config._attn_implementation == "sdpa":
-            attend = eager_attention  # torch fuses no attention with dropout on CPUs, and its steps are slower than ours
+            attend = eager_attention  # torch has no fused attention with dropout on CPUs, and its steps are slower
         context, weights = attend(
             self, query, key, value, attention_mask, scaling=self.scaling, dropout=dropout, **kwargs
         )

@@ -28,10 +28,15 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: gensim is not installed, or the output folder is not empty.
     """
-    parser = RecipeParser("quickstart", description="The whole road in minutes, on Wikipedia pages that ship with gensim.")
+    parser = RecipeParser(
+        "quickstart", description="The whole road in minutes, on Wikipedia pages that ship with gensim."
+    )
     parser.add_argument("--output_dir", type=str, default="quickstart", help="Folder for everything that is made.")
     parser.add_argument(
-        "--max_steps", type=int | None, default=None, help="Pretraining steps, for a shorter look; default: the recipe's."
+        "--max_steps",
+        type=int | None,
+        default=None,
+        help="Pretraining steps, for a shorter look; default: the recipe's.",
     )
     options, _ = parser.read(arguments)
     folder = Path(options.output_dir)
@@ -77,7 +82,9 @@ def quickstart(folder: Path, *, max_steps: int | None = None) -> None:
 
     _headline(5, "Fine-tuning: which article is a paragraph from? Pretrained, and from scratch with the same budget")
     labelled = [
-        part for name in ("train", "eval", "test") for part in (f"--data.{name}", folder / "data" / f"articles_{name}.tsv")
+        part
+        for name in ("train", "eval", "test")
+        for part in (f"--data.{name}", folder / "data" / f"articles_{name}.tsv")
     ]
     accuracies = {}
     for name, fresh in (("pretrained", "false"), ("from-scratch", "true")):
@@ -100,12 +107,24 @@ def quickstart(folder: Path, *, max_steps: int | None = None) -> None:
     state = json.loads((run / "last" / "state" / "trainer_state.json").read_text())
     floor, loss = state["loss_floor"], state["metrics"]["eval_mlm_loss"]
     rows = [
-        ("held-out masked-token loss", f"{loss:.3f} nats, unigram floor {floor:.3f} ({loss - floor:+.3f})", run / "last"),
-        ("next sentence, held out", f"{state['metrics']['eval_next_sentence_accuracy']:.1%} right (guessing: 50 %)", run),
+        (
+            "held-out masked-token loss",
+            f"{loss:.3f} nats, unigram floor {floor:.3f} ({loss - floor:+.3f})",
+            run / "last",
+        ),
+        (
+            "next sentence, held out",
+            f"{state['metrics']['eval_next_sentence_accuracy']:.1%} right (guessing: 50 %)",
+            run,
+        ),
         ("article of a paragraph, pretrained", f"{accuracies['pretrained']:.1%} right", folder / "articles-pretrained"),
         ("  from scratch, same budget", f"{accuracies['from-scratch']:.1%} right", folder / "articles-from-scratch"),
         ("  always the commonest article", f"{majority:.1%} right", ""),
-        ("nearest neighbour by features", f"{neighbours:.1%} of the same article (chance: about {1 / ARTICLES:.0%})", vectors),
+        (
+            "nearest neighbour by features",
+            f"{neighbours:.1%} of the same article (chance: about {1 / ARTICLES:.0%})",
+            vectors,
+        ),
     ]
     _headline(8, "What came of it")
     widths = [max(len(str(row[column])) for row in rows) for column in range(2)]
@@ -175,13 +194,17 @@ def read_articles() -> dict[str, list[str]]:
         from gensim.corpora.wikicorpus import extract_pages, filter_wiki
         from gensim.test.utils import datapath
     except ImportError as error:
-        raise ConfigError("the quick start reads pages that ship with gensim; pip install 'bertkit[quickstart]'") from error
+        raise ConfigError(
+            "the quick start reads pages that ship with gensim; pip install 'bertkit[quickstart]'"
+        ) from error
     articles = {}
     with bz2.open(datapath(_PAGES)) as file:
         for title, text, _ in extract_pages(file, filter_namespaces=("0",)):
             if text.strip().lower().startswith("#redirect"):
                 continue
-            lines = (line.replace("'''", "").replace("''", "").replace("\t", " ") for line in filter_wiki(text).split("\n"))
+            lines = (
+                line.replace("'''", "").replace("''", "").replace("\t", " ") for line in filter_wiki(text).split("\n")
+            )
             prose = [line.strip() for line in lines if not line.startswith(("=", "*", "#", "|", "!", ":", ";", "{"))]
             paragraphs = [paragraph for paragraph in prose if len(paragraph.split()) >= SHORTEST_PARAGRAPH]
             if paragraphs:

@@ -194,7 +194,9 @@ def test_the_floor_is_said_at_the_start_and_whether_the_model_got_under_it_at_th
     assert "unigram entropy of the labels: " in few and "NOT under the unigram floor" in few
     floor = float(few.split("unigram entropy of the labels: ")[1].split()[0])
     more = {"training.max_steps": 400, "training.train_batch_size": 16, "training.learning_rate": 0.004}
-    output_dir = run(quiet="false", **NO_DROPOUT, **more, **{"objective.next_sentence": "false", "model.hidden_size": 64})
+    output_dir = run(
+        quiet="false", **NO_DROPOUT, **more, **{"objective.next_sentence": "false", "model.hidden_size": 64}
+    )
     enough = capsys.readouterr().out
     loss = json.loads((output_dir / "last/state/trainer_state.json").read_text())["metrics"]["eval_loss"]
     assert loss < floor
