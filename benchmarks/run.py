@@ -2,7 +2,9 @@
 
     python benchmarks/run.py [--full]
 
-A benchmark that is not run this time keeps its last results, with the date and the machine they are from.
+On a machine that has other work to do, set OMP_WAIT_POLICY=PASSIVE: threads that wait for one another then sleep instead of
+using up the CPU-seconds that are measured. A benchmark that is not run this time keeps its last results, with the date and
+the machine they are from.
 """
 
 import argparse
@@ -23,6 +25,7 @@ from pretraining import format_table
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
 LIBRARIES = ("bertkit", "torch", "transformers", "accelerate", "tokenizers")
+THREAD_SETTINGS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")
 HEAD = """# Benchmarks
 
 Written by `make bench` (`python benchmarks/run.py`, with `--full` for all of them); the figures of every round are in
@@ -54,7 +57,7 @@ def circumstances() -> dict[str, str]:
     measured = {
         "date": datetime.date.today().isoformat(),
         "machine": f"{processor()}, {os.cpu_count()} cores",
-        "threads": os.environ.get("OMP_NUM_THREADS", "as many as cores"),
+        **{name: os.environ.get(name, "not set") for name in THREAD_SETTINGS},
         "load": f"{os.getloadavg()[0]:.1f}",
         "python": platform.python_version(),
     }
@@ -109,9 +112,10 @@ def render(results: dict[str, Any]) -> str:
 
 def render_circumstances(measured: dict[str, str]) -> str:
     versions = ", ".join(f"{name} {measured[name]}" for name in ("python", *LIBRARIES))
+    settings = ", ".join(f"{name} {measured[name]}" for name in THREAD_SETTINGS)
     return (
-        f"Measured on {measured['date']}: {measured['machine']}, threads: {measured['threads']}, load average before it: "
-        f"{measured['load']}; {versions}."
+        f"Measured on {measured['date']}: {measured['machine']}, load average {measured['load']} before it, {settings}; "
+        f"{versions}."
     )
 
 
