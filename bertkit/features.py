@@ -6,15 +6,9 @@ packed, and none sees another. A vector is pooled over its own text's tokens alo
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import json
 import logging
-import re
 import sys
 import time
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 
-from bertkit.data.packing import pack_rows
+from bertkit.data.documents import DataError, read_errors
+from bertkit.data.packing import flat_starts, pack_rows, ranges
+from bertkit.data.records import decode_text, file_form, read_file, read_records, split_lines
 
 if TYPE_CHECKING:
     import torch
@@ -54,37 +50,12 @@ def load_encoder(checkpoint: str | Path) -> PreTrainedModel:
     Raises:
         ValueError: there is no checkpoint, or it is of an architecture that does not pack.
     """
-    import torch
-    from huggingface_hub import snapshot_download
-    from transformers import AutoConfig
+    from bertkit.hub.checkpoints import checkpoint_folder, load_checkpoint, saved_auto_class
 
-    from bertkit.hub.native import load_native_bert
-    from bertkit.models import FAMILIES, family_of, load_model
-
-    name = str(checkpoint)
-    if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
-        raise ValueError(f"{name} has no config.json; give the folder of a checkpoint")
-    try:
-        config = AutoConfig.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        reason = _one_line(error)
-        raise ValueError(f"no checkpoint could be loaded from {name!r}, as a folder or a Hub name: {reason}") from error
-    family = family_of(config)
-    if family is None and config.model_type != "bert":
-        supported = ", ".join(family.config_class.model_type for family in FAMILIES.values())
-        raise ValueError(
-            f"{name} is of model type {config.model_type!r}; features come from {supported} (bertkit) and bert "
-            "(transformers)"
-        )
+    folder = checkpoint_folder(str(checkpoint))
     # In the class it was saved as, so that no weight is left over or missing.
-    head = re.search(r"For[A-Z]\w*$", (config.architectures or [""])[0])
-    auto_class = f"AutoModel{head[0] if head else ''}"
-    if family is not None:
-        return cast("PreTrainedModel", load_model(name, auto_class, dtype=torch.float32).base_model)
-    folder = name
-    if not Path(name).is_dir():
-        folder = snapshot_download(name, allow_patterns=["config.json", "*.safetensors", "*.safetensors.index.json"])
-    return cast("PreTrainedModel", load_native_bert(folder, auto_class).base_model)
+    model = load_checkpoint(folder, saved_auto_class(folder) or "AutoModel")
+    return cast("PreTrainedModel", model.base_model.float())
 
 
 # Vectors
@@ -350,15 +321,9 @@ def _pack(examples: _Examples, numbers: np.ndarray, *, pad_token_id: int) -> tup
     lengths = examples.lengths[numbers]
     seq = int(lengths.max())
     row = pack_rows(lengths, seq)
-    by_row = np.argsort(row, kind="stable")
-    before = np.cumsum(lengths[by_row]) - lengths[by_row]  # tokens in front of each text, rows end to end
-    column = before - before[np.searchsorted(row[by_row], row[by_row])]
-    starts = np.empty_like(lengths)
-    starts[by_row] = row[by_row] * seq + column
-
     num_rows = int(row.max()) + 1
-    places = _ranges(starts, lengths)  # (tokens,) where each token comes to lie
-    sources = _ranges(examples.starts[numbers], lengths)  # (tokens,) where it comes from
+    places = ranges(flat_starts(lengths, row, seq), lengths)  # (tokens,) where each token comes to lie
+    sources = ranges(examples.starts[numbers], lengths)  # (tokens,) where it comes from
 
     def lay(values: np.ndarray, padding: int) -> np.ndarray:
         flat = np.full(num_rows * seq, padding, dtype=np.int64)
@@ -371,19 +336,9 @@ def _pack(examples: _Examples, numbers: np.ndarray, *, pad_token_id: int) -> tup
     if len(places) < num_rows * seq:
         flat_inputs["attention_mask"] = lay(np.ones_like(places), 0)
     if num_rows < len(numbers):
-        flat_inputs["position_ids"] = lay(_ranges(np.zeros_like(lengths), lengths), 1)  # 0 would start a text
+        flat_inputs["position_ids"] = lay(ranges(np.zeros_like(lengths), lengths), 1)  # 0 would start a text
     example_of = lay(np.repeat(np.arange(len(numbers)), lengths), len(numbers))
     return {name: flat.reshape(num_rows, seq) for name, flat in flat_inputs.items()}, example_of
-
-
-def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Count up from each start, as often as its length says.
-
-    >>> _ranges(np.array([5, 0]), np.array([2, 3])).tolist()
-    [5, 6, 0, 1, 2]
-    """
-    ends = np.cumsum(lengths)
-    return np.arange(ends[-1]) + np.repeat(starts - (ends - lengths), lengths)
 
 
 # Files
@@ -402,45 +357,35 @@ def read_texts(
 
     Returns:
         The texts, and the second texts if asked for. An empty line or field, or a null, is an empty text, so that no
-        row is lost; only a blank line between the records of .jsonl, .csv and .tsv is no row.
+        row is lost. Only a blank line between the records of a .jsonl, a .csv, or a .tsv with several columns is no row.
 
     Raises:
-        ValueError: a file that is not there, is empty or cannot be read, a column it does not have, or a value that is
+        DataError: a file that is not there, is empty or cannot be read, a column it does not have, or a value that is
             no text, named by its place.
     """
     path = Path(source).expanduser()
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    compressed = suffixes[-1:] == [".gz"]
-    form = ".txt" if str(source) == "-" else "".join(suffixes[:-1][-1:] if compressed else suffixes[-1:])
+    standard_input = str(source) == "-"
+    form = ".txt" if standard_input else file_form(path)[0]
     if form not in INPUT_FORMS:
-        raise ValueError(
+        raise DataError(
             f"{source}: its ending tells no form; give a file in {', '.join(INPUT_FORMS)}, or these with .gz"
         )
     if form == ".txt" and text_pair_column is not None:
-        raise ValueError(
+        raise DataError(
             f"{source}: lines have no column {text_pair_column!r}; pairs come from {', '.join(INPUT_FORMS[1:])}"
         )
     columns = [text_column, *([] if text_pair_column is None else [text_pair_column])]
-    try:
-        content = sys.stdin.buffer.read() if str(source) == "-" else path.read_bytes()
-        if compressed:
-            content = gzip.decompress(content)
-        if form == ".parquet":
-            rows = list(_parquet_rows(source, content, columns))
-        else:
-            text = content.decode("utf-8-sig")
-            if form == ".txt":
-                rows = [(line,) for line in _lines(text)]
-            else:
-                records = {".csv": _csv_records, ".tsv": _tsv_records, ".jsonl": _json_records}[form]
-                rows = [_row(place, record, columns) for place, record in records(source, text)]
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{source}, line {line}: not UTF-8; convert the file from its encoding with iconv") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{source} cannot be read: {_one_line(error)}") from error
+    if standard_input:
+        with read_errors(source):
+            content = sys.stdin.buffer.read()
+    else:
+        content = read_file(path)
+    if form == ".txt":
+        rows = [(line,) for line in split_lines(decode_text(source, content))]
+    else:
+        rows = [_row(place, fields, columns) for place, fields in read_records(source, form, content, columns)]
     if not rows:
-        raise ValueError(f"{source} holds no text; give a file with at least one row")
+        raise DataError(f"{source} holds no text; give a file with at least one row")
     texts, *pairs = (list(column) for column in zip(*rows, strict=True))
     return texts, pairs[0] if pairs else None
 
@@ -488,95 +433,14 @@ def output_form(path: str | Path) -> str:
     return form
 
 
-def _lines(text: str) -> list[str]:
-    """Split at line feeds, and at nothing else that `splitlines` takes for the end of a line.
-
-    >>> _lines("one\\r\\n\\ntwo\\n")
-    ['one', '', 'two']
-    """
-    lines = [line.removesuffix("\r") for line in text.split("\n")]
-    return lines if lines[-1] else lines[:-1]
-
-
-def _csv_records(source: str | Path, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header: list[str] | None = None
-    while True:
-        place = f"{source}, line {reader.line_num + 1}"
-        try:
-            fields = next(reader, None)
-        except csv.Error as error:
-            raise ValueError(f"{place}: not CSV: {error}; check its quotes") from error
-        if fields is None:
-            return
-        if header is None:
-            header = fields
-        elif fields:
-            yield place, _record(place, header, fields)
-
-
-def _tsv_records(source: str | Path, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    header, *lines = _lines(text) or [""]
-    for number, line in enumerate(lines, 2):
-        if line:
-            place = f"{source}, line {number}"
-            yield place, _record(place, header.split("\t"), line.split("\t"))
-
-
-def _json_records(source: str | Path, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for number, line in enumerate(_lines(text), 1):
-        if not line.strip():
-            continue
-        place = f"{source}, line {number}"
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{place}: not JSON ({error.msg}); write one JSON object a line") from error
-        if not isinstance(record, dict):
-            raise ValueError(f"{place}: JSON, but not an object; write one object a line")
-        yield place, record
-
-
-def _parquet_rows(source: str | Path, content: bytes, columns: list[str]) -> Iterator[tuple[str, ...]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content))
-        there = file.schema_arrow.names
-        records = file.read(columns=[name for name in columns if name in there]).to_pylist()
-    except pyarrow.ArrowException as error:
-        raise ValueError(f"{source} cannot be read as parquet: {_one_line(error)}") from error
-    for column in columns:
-        if column not in there:
-            raise ValueError(_no_column(source, column, there))
-    for number, record in enumerate(records, 1):
-        yield _row(f"{source}, row {number}", record, columns)
-
-
-def _record(place: str, header: list[str], fields: list[str]) -> dict[str, str]:
-    if len(fields) != len(header):
-        raise ValueError(f"{place}: {len(fields)} fields, but the header has {len(header)}: {', '.join(header)}")
-    return dict(zip(header, fields, strict=True))
-
-
-def _row(place: str, record: Mapping[str, Any], columns: list[str]) -> tuple[str, ...]:
+def _row(place: str, fields: Mapping[str, Any], columns: list[str]) -> tuple[str, ...]:
     """Return the texts of one record."""
     row = []
     for column in columns:
-        if column not in record:
-            raise ValueError(_no_column(place, column, list(record)))
-        value = record[column]
+        if column not in fields:
+            raise DataError(f"{place}: no column {column!r}; there are {', '.join(fields)}")
+        value = fields[column]
         if value is not None and not isinstance(value, str):
-            raise ValueError(f"{place}: column {column!r} holds {type(value).__name__}; name the column of the text")
+            raise DataError(f"{place}: column {column!r} holds {type(value).__name__}; name the column of the text")
         row.append(value or "")
     return tuple(row)
-
-
-def _no_column(place: str | Path, column: str, there: list[str]) -> str:
-    return f"{place}: no column {column!r}; there are {', '.join(there)}"
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -313,7 +313,7 @@ class _FileReader(_Reader):
     @contextmanager
     def _open(self) -> Iterator[IO[bytes]]:
         """Open the file, decompressed; what goes wrong while it is read is told with its name."""
-        with _read_errors(self.path), self.path.open("rb", buffering=1 << 17) as self._raw:
+        with read_errors(self.path), self.path.open("rb", buffering=1 << 17) as self._raw:
             compression = _form(self.path)[1]
             if compression == ".gz":
                 yield io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=self._raw)), 1 << 17)
@@ -414,7 +414,7 @@ class _ParquetReader(_FileReader):
                         raise DataError(f"{where}: column {column!r} is not UTF-8; write the file anew") from None
                     yield from _record_paragraphs(text, where, column)
         except pyarrow.ArrowException as error:
-            raise DataError(f"{self.path} cannot be read as parquet: {_one_line(error)}") from None
+            raise DataError(f"{self.path} cannot be read as parquet: {one_line(error)}") from None
 
 
 class _DatasetReader(_Reader):
@@ -542,11 +542,19 @@ def _missing_column(where: str, column: str, columns: list[str]) -> DataError:
 
 
 @contextmanager
-def _read_errors(path: Path) -> Iterator[None]:
+def read_errors(path: str | Path) -> Iterator[None]:
+    """Turn what goes wrong while a file is read or decompressed into a DataError of one line.
+
+    Args:
+        path: the file, for the message.
+
+    Raises:
+        DataError: the file is not there, is damaged, or is cut short.
+    """
     try:
         yield
     except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
-        raise DataError(f"{path} cannot be read: {_one_line(error)}; check the file, or write it anew") from error
+        raise DataError(f"{path} cannot be read: {one_line(error)}; check the file, or write it anew") from error
 
 
 @contextmanager
@@ -559,10 +567,18 @@ def _dataset_errors(name: str) -> Iterator[None]:
         raise
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         no_path = "" if name.startswith("hub:") else f"there is no file or folder {name}, and "
-        raise DataError(f"{no_path}the dataset {name} cannot be read: {_one_line(error)}") from error
+        raise DataError(f"{no_path}the dataset {name} cannot be read: {one_line(error)}") from error
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """Return what an error says as one line, or else its name.
+
+    Args:
+        error: of any library.
+
+    >>> one_line(OSError("no\\n  such file")), one_line(EOFError())
+    ('no such file', 'EOFError')
+    """
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -574,7 +590,7 @@ def _document_keys(seed: int) -> Iterator[float]:
 
 def _hash_file(path: Path) -> str:
     digest = hashlib.sha256()
-    with _read_errors(path), path.open("rb") as file:
+    with read_errors(path), path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 Two ways, both best-fit decreasing (the longest example first, into the fullest row that still takes it):
 `pack_rows` opens as many rows as it needs; `fill_rows` is given the number of rows and cuts what will not fit whole.
+The rest says where things then lie, and pads what is counted by the example.
 """
 
 from dataclasses import dataclass
@@ -139,3 +140,61 @@ def fill_rows(lengths: np.ndarray, *, num_rows: int, capacity: int, overhead: in
 
     rows, examples, offsets, piece_lengths = np.array(sorted(pieces), dtype=np.int64).reshape(-1, 4).T
     return FilledRows(example=examples, offset=offsets, length=piece_lengths, row=rows, left_out=left_out)
+
+
+def flat_starts(lengths: np.ndarray, rows: np.ndarray, width: int) -> np.ndarray:
+    """Say where each example begins in rows laid end to end, when those of a row follow one another in their order.
+
+    Args:
+        lengths: (examples,) lengths in tokens.
+        rows: (examples,) the row of each, as `pack_rows` gives it.
+        width: length of a row in tokens.
+
+    Returns:
+        (examples,) int64 flat positions.
+
+    >>> flat_starts(np.array([5, 3, 2]), np.array([1, 0, 1]), width=8).tolist()
+    [8, 0, 13]
+    """
+    by_row = np.argsort(rows, kind="stable")
+    before = np.cumsum(lengths[by_row]) - lengths[by_row]  # tokens in front of each example, rows end to end
+    column = before - before[np.searchsorted(rows[by_row], rows[by_row])]
+    starts = np.empty_like(lengths)
+    starts[by_row] = rows[by_row] * width + column
+    return starts
+
+
+def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Count up from each start, as often as its length says.
+
+    Args:
+        starts: (examples,) first numbers.
+        lengths: (examples,) how many numbers, of one example at least.
+
+    Returns:
+        (sum of lengths,) the numbers, example after example.
+
+    >>> ranges(np.array([5, 0]), np.array([2, 3])).tolist()
+    [5, 6, 0, 1, 2]
+    """
+    ends = np.cumsum(lengths)
+    return np.arange(ends[-1]) + np.repeat(starts - (ends - lengths), lengths)
+
+
+def pad_to_multiple(values: np.ndarray, multiple: int, filler: int) -> np.ndarray:
+    """Lengthen an array to the next multiple of a length, at least to one of them.
+
+    Args:
+        values: (n,) integers.
+        multiple: what the new length is a multiple of.
+        filler: what stands behind the values.
+
+    Returns:
+        (padded length,) int64.
+
+    >>> pad_to_multiple(np.array([7, 8, 9]), 2, filler=-1).tolist(), pad_to_multiple(np.array([]), 2, filler=0).tolist()
+    ([7, 8, 9, -1], [0, 0])
+    """
+    padded = np.full(max(-(-len(values) // multiple), 1) * multiple, filler)
+    padded[: len(values)] = values
+    return padded

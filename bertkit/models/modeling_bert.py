@@ -27,7 +27,7 @@ from transformers.utils.output_capturing import capture_outputs
 from .modeling_dropout import Dropout
 from .modeling_heads import ForSequenceClassification, cross_entropy
 from .modeling_layers import SelfAttention, TransformerLayer
-from .modeling_packing import attention_bias, first_states, states_at
+from .modeling_packing import attention_bias, first_positions, states_at
 
 # Taken from **kwargs, because transformers' Trainer counts every argument of forward with "label" in its name among the
 # labels a batch must have, and evaluates without a loss where one is absent.
@@ -212,6 +212,7 @@ class BertEncoderModel(BertEncoderPreTrainedModel):
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         example_starts: torch.Tensor | None = None,
+        output_positions: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPooling:
         """Encode rows of one example each, or packed rows.
@@ -225,11 +226,14 @@ class BertEncoderModel(BertEncoderPreTrainedModel):
             inputs_embeds: (batch, seq, hidden) token embeddings, instead of input_ids.
             example_starts: (examples,) flat indices into (batch * seq) of the first tokens, which spare a GPU the wait
                 for counting them; may be padded at the end with 0.
+            output_positions: (n,) flat indices into (batch * seq) of the states that are wanted of the last layer, which
+                then computes no others but those the pooler reads. None: all.
             **kwargs: output_hidden_states, output_attentions, return_dict; others reach the attention function.
 
         Returns:
-            last_hidden_state (batch, seq, hidden); pooler_output (examples, hidden), an example a row in the order of
-            the starts, so (batch, hidden) where position_ids are not given; hidden_states and attentions if asked for.
+            last_hidden_state (batch, seq, hidden), or (n, hidden) at the output positions; pooler_output (examples, hidden),
+            an example a row in the order of the starts, so (batch, hidden) where position_ids are not given; hidden_states
+            and attentions if asked for.
 
         Raises:
             ValueError: not exactly one of input_ids and inputs_embeds, or rows longer than the position embeddings.
@@ -240,11 +244,22 @@ class BertEncoderModel(BertEncoderPreTrainedModel):
         if position_ids is not None:
             position_ids = position_ids.expand(hidden_states.shape[:2])
         bias = attention_bias(attention_mask, position_ids, hidden_states.dtype)
-        for layer in self.layers:
-            hidden_states = layer(hidden_states, bias, **kwargs)
-        pooled = None
+        starts = None
         if self.pooler is not None:
-            pooled = self.pooler(first_states(hidden_states, attention_mask, position_ids, example_starts))
+            starts = first_positions(hidden_states, attention_mask, position_ids, example_starts)
+        wanted = output_positions
+        if output_positions is not None and starts is not None:
+            wanted = torch.cat([output_positions, starts])
+        for layer in self.layers[:-1]:
+            hidden_states = layer(hidden_states, bias, **kwargs)
+        hidden_states = self.layers[-1](hidden_states, bias, wanted, **kwargs)  # nothing reads its other positions
+        pooled = None
+        if starts is not None:
+            if output_positions is None:
+                first_states = states_at(hidden_states, starts)
+            else:
+                hidden_states, first_states = hidden_states.split([len(output_positions), len(starts)])
+            pooled = self.pooler(first_states)
         return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
 
 
@@ -321,10 +336,11 @@ class BertEncoderForPreTraining(BertEncoderPreTrainedModel):
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
+            output_positions=label_positions,
             return_dict=True,
             **kwargs,
         )
-        prediction_logits = self.lm_head(states_at(outputs.last_hidden_state, label_positions))
+        prediction_logits = self.lm_head(outputs.last_hidden_state)
         seq_relationship_logits = self.next_sentence_head(outputs.pooler_output)
         mlm_loss = next_sentence_loss = None
         if labels is not None:
@@ -388,10 +404,11 @@ class BertEncoderForMaskedLM(BertEncoderPreTrainedModel):
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
+            output_positions=label_positions,
             return_dict=True,
             **kwargs,
         )
-        logits = self.lm_head(states_at(outputs.last_hidden_state, label_positions))
+        logits = self.lm_head(outputs.last_hidden_state)
         loss = None if labels is None else cross_entropy(logits, labels, num_items_in_batch)
         return MaskedLMOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions

@@ -13,6 +13,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .modeling_dropout import Dropout, draws_own_mask, dropped_attention_weights
+from .modeling_packing import states_at
 
 
 def eager_attention(
@@ -68,17 +69,23 @@ class SelfAttention(nn.Module):
         self.output = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(
-        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Any
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        positions: torch.Tensor | None = None,
+        **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Attend.
 
         Args:
             hidden_states: (batch, seq, hidden).
             attention_mask: added to the scores; broadcastable to (batch, heads, seq, seq).
+            positions: (n,) flat indices into (batch * seq) of the results that are wanted. None: all.
             **kwargs: passed on to the attention function.
 
         Returns:
-            (batch, seq, hidden), and the attention weights (batch, heads, seq, seq) or None if the function keeps none.
+            (batch, seq, hidden), or (n, hidden) at the positions; and the attention weights (batch, heads, seq, seq) or
+            None if the function keeps none.
         """
         batch, seq, _ = hidden_states.shape
         qkv = self.qkv(hidden_states).view(batch, seq, 3, self.num_heads, self.head_dim)
@@ -91,7 +98,7 @@ class SelfAttention(nn.Module):
         context, weights = attend(
             self, query, key, value, attention_mask, scaling=self.scaling, dropout=dropout, **kwargs
         )
-        return self.output(context.flatten(2)), weights  # (batch, seq, hidden)
+        return self.output(states_at(context.flatten(2), positions)), weights
 
 
 class FeedForward(nn.Module):
@@ -128,18 +135,24 @@ class TransformerLayer(GradientCheckpointingLayer):
         self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(
-        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Any
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        positions: torch.Tensor | None = None,
+        **kwargs: Any,
     ) -> torch.Tensor:
         """Run the layer.
 
         Args:
             hidden_states: (batch, seq, hidden); pass it by position, as checkpointing and output capturing need it.
             attention_mask: added to the scores; broadcastable to (batch, heads, seq, seq).
+            positions: (n,) flat indices into (batch * seq) of the results that are wanted. None: all.
             **kwargs: passed on to the attention function.
 
         Returns:
-            (batch, seq, hidden).
+            (batch, seq, hidden), or (n, hidden) at the positions.
         """
-        attended, _ = self.attention(hidden_states, attention_mask, **kwargs)
+        attended, _ = self.attention(hidden_states, attention_mask, positions, **kwargs)
+        hidden_states = states_at(hidden_states, positions)
         hidden_states = self.attention_norm(self.dropout.add_to(hidden_states, attended))
         return self.feed_forward_norm(self.dropout.add_to(hidden_states, self.feed_forward(hidden_states)))

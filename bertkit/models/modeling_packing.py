@@ -87,25 +87,26 @@ def states_at(hidden_states: torch.Tensor, positions: torch.Tensor | None) -> to
     return hidden_states if positions is None else hidden_states.flatten(0, 1)[positions]
 
 
-def first_states(
+def first_positions(
     hidden_states: torch.Tensor,
     attention_mask: torch.Tensor | None = None,
     position_ids: torch.Tensor | None = None,
     example_starts: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Pick the hidden state of every example's first token.
+    """Say where every example's first token is.
 
     Args:
-        hidden_states: (batch, seq, hidden).
+        hidden_states: (batch, seq, hidden); gives shape and device.
         attention_mask: (batch, seq) 1 at tokens, 0 at padding.
         position_ids: (batch, seq) positions that restart at 0 with every example; None where a row is one example.
         example_starts: (examples,) int64 flat indices of the starts, where the collator knows them.
 
     Returns:
-        (examples, hidden), in the order of the starts; (batch, hidden) where a row is one example.
+        (examples,) int64 flat indices into (batch * seq), in the order of the starts; one a row where a row is one example.
     """
-    if example_starts is None:
-        if position_ids is None:
-            return hidden_states[:, 0]
-        example_starts = example_start_indices(position_ids, attention_mask)
-    return states_at(hidden_states, example_starts)
+    if example_starts is not None:
+        return example_starts
+    if position_ids is not None:
+        return example_start_indices(position_ids, attention_mask)
+    batch, seq, _ = hidden_states.shape
+    return torch.arange(0, batch * seq, seq, device=hidden_states.device)

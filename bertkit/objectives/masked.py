@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from bertkit.data.packing import pad_to_multiple
 from bertkit.data.row_stream import Examples, RowStream, block_boundaries
 from bertkit.data.token_store import TokenStore
 from bertkit.objectives.masking import MASKING_UNITS, Candidates, replace_tokens
@@ -250,12 +251,12 @@ class MaskedObjective:
             "attention_mask": attention_mask,
             "token_type_ids": token_type_ids,
             "position_ids": position_ids,
-            "label_positions": _pad(positions[chosen.labelled], _LABELS_MULTIPLE, 0),
-            "labels": _pad(token_ids[chosen.labelled], _LABELS_MULTIPLE, -100),
+            "label_positions": pad_to_multiple(positions[chosen.labelled], _LABELS_MULTIPLE, 0),
+            "labels": pad_to_multiple(token_ids[chosen.labelled], _LABELS_MULTIPLE, -100),
         }
         if self.arguments.next_sentence:
-            batch["example_starts"] = _pad(starts, _EXAMPLES_MULTIPLE, 0)
-            batch["next_sentence_label"] = _pad(examples.next_sentence_label, _EXAMPLES_MULTIPLE, -100)
+            batch["example_starts"] = pad_to_multiple(starts, _EXAMPLES_MULTIPLE, 0)
+            batch["next_sentence_label"] = pad_to_multiple(examples.next_sentence_label, _EXAMPLES_MULTIPLE, -100)
         return batch
 
     def metrics(self, outputs: Any, batch: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -279,10 +280,3 @@ class MaskedObjective:
             "next_sentence_loss": (outputs.next_sentence_loss, num_pairs),
             "next_sentence_accuracy": ((outputs.seq_relationship_logits.argmax(-1) == pairs).sum(), num_pairs),
         }
-
-
-def _pad(values: np.ndarray, multiple: int, filler: int) -> np.ndarray:
-    """Lengthen a (n,) array to the next multiple, at least one of them."""
-    padded = np.full(max(-(-len(values) // multiple), 1) * multiple, filler)
-    padded[: len(values)] = values
-    return padded

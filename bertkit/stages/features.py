@@ -76,6 +76,7 @@ def write_features(options: "Namespace") -> None:
     from transformers.utils import logging
 
     from bertkit.features import extract_features, load_encoder, output_form, read_texts, save_features
+    from bertkit.hub.checkpoints import checkpoint_folder
     from bertkit.tokenization import load_tokenizer
     from bertkit.training.processes import join_processes
 
@@ -85,10 +86,12 @@ def write_features(options: "Namespace") -> None:
     if quiet:
         logging.disable_progress_bar()
     texts, pairs = read_texts(options.input, text_column=options.text_column, text_pair_column=options.text_pair_column)
+    with processes.main_process_first():
+        folder = checkpoint_folder(options.checkpoint)
     share = slice(processes.process_index, None, processes.num_processes)
     features = extract_features(
-        load_encoder(options.checkpoint).to(processes.device),
-        load_tokenizer(options.checkpoint),
+        load_encoder(folder).to(processes.device),
+        load_tokenizer(folder),
         texts[share],
         text_pairs=None if pairs is None else pairs[share],
         pooling=options.pooling,

@@ -4,22 +4,19 @@ A text that is empty or missing (null, NaN) is kept as an empty one: the example
 A label that is missing is an error.
 """
 
-import csv
-import gzip
-import io
 import json
 import math
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bertkit.data.documents import DataError
+from bertkit.data.documents import DataError, one_line
 from bertkit.data.keyed_random import keyed_permutation
+from bertkit.data.records import RECORD_FORMS, Record, decode_text, file_form, read_file, read_records, split_lines
 
 HOLD_OUT_SEED = 0  # not the run's seed: runs that differ in it alone are evaluated on the same examples
-_FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".txt")
+_FORMATS = (*RECORD_FORMS, ".txt")
 
 
 @dataclass(kw_only=True)
@@ -165,106 +162,21 @@ def _read_source(name: str, columns: Columns, default_split: str) -> Iterable[La
             "is a folder; name its files" if path.is_dir() else "does not exist; name a file, or a dataset as hub:name"
         )
         raise DataError(f"{name} {what}")
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    compressed = suffixes[-1:] == [".gz"]
-    form = "".join((suffixes[:-1] if compressed else suffixes)[-1:])
+    form, _ = file_form(path)
     if form not in _FORMATS:
         raise DataError(f"{name}: the form of {path.name} is not known by its ending; use {', '.join(_FORMATS)} or .gz")
-    content = _read_bytes(path, compressed)
-    if form == ".parquet":
-        return _labelled(_parquet_records(path, content), columns)
-    text = _decode(path, content)
+    content = read_file(path)
     if form == ".txt":
         if columns.text_pair is not None:
             raise DataError(
                 f"{path}: lines of label and text hold no pairs; use .tsv, .csv or .jsonl with named columns"
             )
-        return _label_lines(path, text)
-    records = {".csv": _csv_records, ".tsv": _tsv_records}.get(form, _json_records)
-    return _labelled(records(path, text), columns)
+        return _label_lines(path, decode_text(path, content))
+    asked_for = [column for column in columns if column is not None]
+    return _labelled(read_records(path, form, content, asked_for), columns)
 
 
-def _read_bytes(path: Path, compressed: bool) -> bytes:
-    try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if compressed else content
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {_one_line(error)}; check the file, or write it anew") from error
-
-
-def _decode(path: Path, content: bytes) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path}, line {line}: not UTF-8; convert the file from its encoding with iconv") from None
-
-
-# Readers of records: each yields the place of a row and its columns.
-
-
-def _csv_records(path: Path, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    rows = iter(reader)
-    header: list[str] | None = None
-    while True:
-        first_line = reader.line_num + 1
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise DataError(f"{path}, line {first_line}: not CSV: {error}; check its quotes") from None
-        if not row:
-            continue  # a blank line
-        if header is None:
-            header = row
-            continue
-        yield f"{path}, line {first_line}", _by_column(f"{path}, line {first_line}", header, row)
-
-
-def _tsv_records(path: Path, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Read a table without quoting: a quotation mark is text, a tab or line break ends a field."""
-    header: list[str] | None = None
-    for number, line in _lines(text):
-        row = line.split("\t")
-        if header is None:
-            header = row
-        else:
-            yield f"{path}, line {number}", _by_column(f"{path}, line {number}", header, row)
-
-
-def _by_column(place: str, header: list[str], row: list[str]) -> dict[str, str]:
-    if len(row) != len(header):
-        raise DataError(f"{place}: {len(row)} fields, but the header has {len(header)}: {', '.join(header)}")
-    return dict(zip(header, row, strict=True))
-
-
-def _json_records(path: Path, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for number, line in _lines(text):
-        place = f"{path}, line {number}"
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{place}: not JSON ({error.msg}); write one JSON object a line") from None
-        if not isinstance(record, dict):
-            raise DataError(f"{place}: JSON, but not an object; write one object a line")
-        yield place, record
-
-
-def _parquet_records(path: Path, content: bytes) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.read_table(pyarrow.BufferReader(content))
-    except pyarrow.ArrowException as error:
-        raise DataError(f"{path} cannot be read as parquet: {_one_line(error)}") from None
-    for number, record in enumerate(table.to_pylist(), 1):
-        yield f"{path}, row {number}", record
-
-
-def _dataset_records(name: str, default_split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _dataset_records(name: str, default_split: str) -> Iterator[Record]:
     """Read a dataset of the Hub, or a local folder of the library `datasets`; numbered classes come by their names."""
     import datasets
 
@@ -284,29 +196,24 @@ def _dataset_records(name: str, default_split: str) -> Iterator[tuple[str, Mappi
             for column, names in classes.items():
                 value = record[column]
                 record[column] = names[value] if value is not None and value >= 0 else None  # −1 marks hidden labels
-            yield f"hub:{name}, row {number}", record
+            yield Record(f"hub:{name}, row {number}", record)
     except DataError:
         raise
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise DataError(f"the dataset {name} cannot be read: {_one_line(error)}") from error
+        raise DataError(f"the dataset {name} cannot be read: {one_line(error)}") from error
 
 
 def _label_lines(path: Path, text: str) -> Iterator[LabelledText]:
-    for number, line in _lines(text):
+    for number, line in enumerate(split_lines(text), 1):
+        if not line.strip(" \r"):
+            continue
         label, _, rest = line.partition(" ")
         if not label:
             raise DataError(f"{path}, line {number}: begins with a space; write a label, a space and the text")
         yield LabelledText(rest.strip(), None, label, f"{path}, line {number}")
 
 
-def _lines(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the lines that are not blank, numbered from 1; only a line feed ends a line, not U+2028 and its like."""
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip(" \r"):  # a row of nothing but tabs is a row
-            yield number, line.removesuffix("\r")
-
-
-def _labelled(records: Iterable[tuple[str, Mapping[str, Any]]], columns: Columns) -> Iterator[LabelledText]:
+def _labelled(records: Iterable[Record], columns: Columns) -> Iterator[LabelledText]:
     settings = [("text_column", columns.text), ("label_column", columns.label)]
     if columns.text_pair is not None:
         settings.append(("text_pair_column", columns.text_pair))
@@ -344,7 +251,3 @@ def _label(value: Any, place: str, column: str) -> str:
     if value is None or isinstance(value, str) or (isinstance(value, float) and math.isnan(value)):
         raise DataError(f"{place}: no label in column {column!r}; give it one, or leave the row out")
     raise DataError(f"{place}: column {column!r} holds {value!r}, which is no class; name the column of the classes")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -13,7 +13,7 @@ import numpy as np
 
 from bertkit.data.documents import DataError
 from bertkit.data.keyed_random import keyed_permutation
-from bertkit.data.packing import pack_rows
+from bertkit.data.packing import flat_starts, pack_rows, pad_to_multiple, ranges
 from bertkit.tasks.labelled_data import LabelledText
 
 if TYPE_CHECKING:
@@ -226,13 +226,10 @@ class SequenceClassificationBatches:
         example_ids, lengths, rows = example_ids[in_rows], lengths[in_rows], rows[in_rows]
 
         shape = (int(rows[-1]) + 1, width)
-        # Where each example begins, in its row and in the rows laid end to end.
-        before = np.cumsum(lengths) - lengths
-        columns = before - before[np.searchsorted(rows, rows)]
-        example_starts = rows * width + columns
-        position = np.arange(lengths.sum()) - np.repeat(before, lengths)  # of every token in its example
-        target = np.repeat(example_starts, lengths) + position
-        source = np.repeat(starts[example_ids], lengths) + position
+        example_starts = flat_starts(lengths, rows, width)
+        target = ranges(example_starts, lengths)  # (tokens,) where each token comes to lie
+        source = ranges(starts[example_ids], lengths)  # (tokens,) where it comes from
+        position = ranges(np.zeros_like(lengths), lengths)  # of every token in its example
 
         def spread(filler: int, values: np.ndarray | int) -> np.ndarray:
             flat = np.full(shape[0] * width, filler)
@@ -244,9 +241,9 @@ class SequenceClassificationBatches:
             "attention_mask": spread(0, 1),
             "token_type_ids": spread(0, self.tokenized.token_type_ids[source]),
             "position_ids": spread(1, position),  # padding starts no example
-            "example_starts": _pad(example_starts, 0),
-            "labels": _pad(self.labels[example_ids], -100),
-            "example_ids": _pad(example_ids, -1),
+            "example_starts": pad_to_multiple(example_starts, _EXAMPLES_MULTIPLE, 0),
+            "labels": pad_to_multiple(self.labels[example_ids], _EXAMPLES_MULTIPLE, -100),
+            "example_ids": pad_to_multiple(example_ids, _EXAMPLES_MULTIPLE, -1),
         }
 
     def evaluation(self) -> "SequenceClassificationEvaluation":
@@ -356,7 +353,7 @@ def _pack(lengths: np.ndarray, max_width: int) -> tuple[np.ndarray, int]:
     Returns:
         (examples,) row numbers, and the width.
     """
-    narrowest = _round_up(int(lengths.max()), _WIDTH_MULTIPLE)
+    narrowest = -(-int(lengths.max()) // _WIDTH_MULTIPLE) * _WIDTH_MULTIPLE
     widths = range(narrowest, min(2 * narrowest, max_width) + 1, _WIDTH_MULTIPLE) or [max_width]
     packings = [(pack_rows(lengths, width), width) for width in widths]
     return min(packings, key=lambda packing: (int(packing[0].max()) + 1) * packing[1])
@@ -370,14 +367,3 @@ def label_names(examples: Sequence[LabelledText]) -> list[str]:
     """
     names = sorted({example.label for example in examples})
     return sorted(names, key=int) if all(name.lstrip("-").isdecimal() for name in names) else names
-
-
-def _round_up(length: int, multiple: int) -> int:
-    return -(-length // multiple) * multiple
-
-
-def _pad(values: np.ndarray, filler: int) -> np.ndarray:
-    """Lengthen a (n,) array to the next multiple."""
-    padded = np.full(_round_up(len(values), _EXAMPLES_MULTIPLE), filler)
-    padded[: len(values)] = values
-    return padded

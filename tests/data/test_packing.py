@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertkit.data.packing import fill_rows, pack_rows
+from bertkit.data.packing import fill_rows, flat_starts, pack_rows, pad_to_multiple, ranges
 
 lengths_of_examples = st.lists(st.integers(1, 64), min_size=1, max_size=200).map(np.array)
 
@@ -49,3 +49,21 @@ def test_rows_asked_to_be_98_percent_full_take_examples_of_one_awkward_length(le
     lengths = np.full(4000, length)
     filled = fill_rows(lengths, num_rows=int(np.ceil((lengths + 2).sum() / (0.98 * 128))), capacity=128, overhead=2)
     assert filled.left_out <= 0.01 * lengths.sum()
+
+
+@given(lengths_of_examples)
+def test_examples_that_begin_at_their_flat_starts_share_no_position_and_stay_in_their_rows(lengths):
+    rows = pack_rows(lengths, capacity=64)
+    starts = flat_starts(lengths, rows, 70)
+    positions = ranges(starts, lengths)
+    assert len(set(positions.tolist())) == lengths.sum()
+    assert (positions // 70 == np.repeat(rows, lengths)).all()
+    assert positions.tolist() == [start + place for start, n in zip(starts, lengths, strict=True) for place in range(n)]
+    assert positions.max() % 70 < 64 and set(np.unique(rows) * 70) <= set(starts)
+
+
+@given(st.lists(st.integers(0, 9)), st.integers(1, 9))
+def test_padding_keeps_the_values_and_ends_at_the_next_multiple(values, multiple):
+    padded = pad_to_multiple(np.array(values, dtype=np.int64), multiple, -1)
+    assert padded.tolist() == values + [-1] * (len(padded) - len(values))
+    assert len(padded) % multiple == 0 and 0 < len(padded) < max(len(values), 1) + multiple

@@ -4,7 +4,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertkit.models.modeling_packing import attention_bias, example_ids, example_start_indices, first_states
+from bertkit.models.modeling_packing import (
+    attention_bias,
+    example_ids,
+    example_start_indices,
+    first_positions,
+    states_at,
+)
 
 rows = st.lists(st.lists(st.integers(1, 5), max_size=3), min_size=1, max_size=3)
 
@@ -43,8 +49,8 @@ def test_starts_are_in_the_order_of_the_examples(lengths_by_row):
     expected = [row * seq + sum(lengths[:i]) for row, lengths in enumerate(lengths_by_row) for i in range(len(lengths))]
     assert example_start_indices(position_ids, attention_mask).tolist() == expected
     states = torch.arange(position_ids.numel()).view(*position_ids.shape, 1)
-    assert first_states(states, attention_mask, position_ids).flatten().tolist() == expected
-    assert first_states(states, example_starts=torch.tensor(expected, dtype=torch.long)).flatten().tolist() == expected
+    assert first_positions(states, attention_mask, position_ids).tolist() == expected
+    assert first_positions(states, example_starts=torch.tensor(expected, dtype=torch.long)).tolist() == expected
 
 
 @given(rows, st.booleans())
@@ -73,4 +79,4 @@ def test_nothing_padded_and_nothing_packed_makes_no_mask():
 
 def test_without_position_ids_the_first_token_of_a_row_is_taken():
     states = torch.arange(6.0).view(2, 3, 1)
-    assert first_states(states).tolist() == [[0.0], [3.0]]
+    assert states_at(states, first_positions(states)).tolist() == [[0.0], [3.0]]

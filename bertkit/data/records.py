@@ -1,0 +1,177 @@
+"""Records: the rows of a table or of JSON lines by their columns, read whole, each with its place for messages."""
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bertkit.data.documents import DataError, one_line, read_errors
+
+RECORD_FORMS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+"""Endings of the files that hold records; those in JSON have one object a line."""
+
+_ROWS_AT_ONCE = 1024
+
+
+class Record(NamedTuple):
+    """One row."""
+
+    place: str
+    """Where it was read, for messages."""
+    fields: Mapping[str, Any]
+    """Values by column."""
+
+
+def file_form(path: str | Path) -> tuple[str, bool]:
+    """Return the ending that tells the form of a file, lower-case, and whether `.gz` stands behind it.
+
+    Args:
+        path: a file's path; the file need not be there.
+
+    >>> file_form("a.CSV.gz"), file_form("b.2.txt"), file_form("c")
+    (('.csv', True), ('.txt', False), ('', False))
+    """
+    suffixes = [suffix.lower() for suffix in Path(path).suffixes]
+    compressed = suffixes[-1:] == [".gz"]
+    return "".join((suffixes[:-1] if compressed else suffixes)[-1:]), compressed
+
+
+def read_file(path: str | Path) -> bytes:
+    """Read a whole file, decompressed where its name ends in `.gz`.
+
+    Args:
+        path: the file.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    with read_errors(path):
+        content = Path(path).read_bytes()
+        return gzip.decompress(content) if file_form(path)[1] else content
+
+
+def decode_text(source: str | Path, content: bytes) -> str:
+    """Decode UTF-8, with or without a byte order mark.
+
+    Args:
+        source: where the bytes come from, for messages.
+        content: the bytes.
+
+    Raises:
+        DataError: the bytes are not UTF-8, named by their line.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{source}, line {line}: not UTF-8; convert the file from its encoding with iconv") from None
+
+
+def split_lines(text: str) -> list[str]:
+    """Split at line feeds, and at nothing else that `splitlines` takes for the end of a line.
+
+    Args:
+        text: the text of a file; a line feed at its end ends the last line and begins no other.
+
+    >>> split_lines("one\\r\\n\\ntwo\\n")
+    ['one', '', 'two']
+    """
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    return lines if lines[-1] else lines[:-1]
+
+
+def read_records(source: str | Path, form: str, content: bytes, columns: Sequence[str]) -> Iterator[Record]:
+    """Read the records of a file, in their order.
+
+    A blank line is no record, but a line of nothing but tabs is one of empty fields; and in a `.tsv` of one column, where
+    an empty field cannot be written otherwise, an empty line is one, too.
+
+    Args:
+        source: where the bytes come from, for messages.
+        form: one of `RECORD_FORMS`. A `.csv` has quotes, a `.tsv` has none: a quotation mark is text.
+        content: the bytes of the file.
+        columns: what will be asked for; a parquet file that has all of these is not read further.
+
+    Yields:
+        The records. A column that the file does not have is missing in them.
+
+    Raises:
+        DataError: bytes of another form, or a row with more or fewer fields than the header, named by file and line.
+    """
+    if form == ".parquet":
+        return _parquet_records(source, content, columns)
+    return {".csv": _csv_records, ".tsv": _tsv_records}.get(form, _json_records)(source, decode_text(source, content))
+
+
+def _csv_records(source: str | Path, text: str) -> Iterator[Record]:
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header: list[str] | None = None
+    while True:
+        place = f"{source}, line {reader.line_num + 1}"
+        try:
+            fields = next(reader, None)
+        except csv.Error as error:
+            raise DataError(f"{place}: not CSV: {error}; check its quotes") from None
+        if fields is None:
+            return
+        if not fields:
+            continue  # a blank line
+        if header is None:
+            header = fields
+        else:
+            yield _by_column(place, header, fields)
+
+
+def _tsv_records(source: str | Path, text: str) -> Iterator[Record]:
+    header: list[str] = []
+    for number, line in enumerate(split_lines(text), 1):
+        if not line.strip(" \r") and len(header) != 1:
+            continue
+        fields = line.split("\t")
+        if not header:
+            header = fields
+        else:
+            yield _by_column(f"{source}, line {number}", header, fields)
+
+
+def _by_column(place: str, header: list[str], fields: list[str]) -> Record:
+    if len(fields) != len(header):
+        raise DataError(f"{place}: {len(fields)} fields, but the header has {len(header)}: {', '.join(header)}")
+    return Record(place, dict(zip(header, fields, strict=True)))
+
+
+def _json_records(source: str | Path, text: str) -> Iterator[Record]:
+    for number, line in enumerate(split_lines(text), 1):
+        if not line.strip():
+            continue
+        place = f"{source}, line {number}"
+        try:
+            fields = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{place}: not JSON ({error.msg}); write one JSON object a line") from None
+        if not isinstance(fields, dict):
+            raise DataError(f"{place}: JSON, but not an object; write one object a line")
+        yield Record(place, fields)
+
+
+def _parquet_records(source: str | Path, content: bytes, columns: Sequence[str]) -> Iterator[Record]:
+    import pyarrow
+    import pyarrow.parquet
+
+    row = 0
+    try:
+        file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content))
+        # All columns where one is missing, so that who asks for it can say which there are.
+        chosen = list(dict.fromkeys(columns)) if set(columns) <= set(file.schema_arrow.names) else None
+        for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=chosen):
+            for fields in batch.to_pylist():
+                row += 1
+                yield Record(f"{source}, row {row}", fields)
+    except pyarrow.ArrowException as error:
+        raise DataError(f"{source} cannot be read as parquet: {one_line(error)}") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{source}: text that is not UTF-8 after row {row}; write the file anew") from None
