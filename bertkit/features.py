@@ -381,7 +381,7 @@ def read_texts(
     else:
         content = read_file(path)
     if form == ".txt":
-        rows = [(line,) for line in split_lines(decode_text(source, content))]
+        rows: list[tuple[str, ...]] = [(line,) for line in split_lines(decode_text(source, content))]
     else:
         rows = [_row(place, fields, columns) for place, fields in read_records(source, form, content, columns)]
     if not rows:
