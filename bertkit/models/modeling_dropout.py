@@ -17,18 +17,19 @@ def _dropped(probability: float) -> int:
     return min(round(probability * _LEVELS), _LEVELS - 1)
 
 
-def keep_mask(like: torch.Tensor, probability: float) -> torch.Tensor:
+def keep_mask(like: torch.Tensor, probability: float, dtype: torch.dtype) -> torch.Tensor:
     """Draw which elements are kept, on a CPU.
 
     Args:
-        like: gives shape and dtype.
+        like: gives the shape.
         probability: of an element to be dropped.
+        dtype: of the mask: a floating type to multiply with, or bool.
 
     Returns:
-        1 where an element is kept and 0 where it is dropped, of `like`'s shape and dtype.
+        1 where an element is kept and 0 where it is dropped, of `like`'s shape.
     """
     bits = torch.empty(-(-like.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
-    mask = torch.empty(like.numel(), dtype=like.dtype)
+    mask = torch.empty(like.numel(), dtype=dtype)
     torch.ge(bits[: like.numel()], _dropped(probability) - _LEVELS // 2, out=mask)
     return mask.view(like.shape)
 
@@ -50,13 +51,13 @@ class Dropout(nn.Dropout):
         """Drop elements of a tensor of any shape."""
         if not self.training or self.p == 0 or not draws_own_mask(hidden_states):
             return super().forward(hidden_states)
-        return hidden_states * keep_mask(hidden_states, self.p).mul_(keep_scale(self.p))
+        return hidden_states * keep_mask(hidden_states, self.p, hidden_states.dtype).mul_(keep_scale(self.p))
 
     def add_to(self, residual: torch.Tensor, hidden_states: torch.Tensor) -> torch.Tensor:
         """Return `residual + dropout(hidden_states)`, in one pass where it can be; shapes are equal."""
         if not self.training or self.p == 0 or not draws_own_mask(hidden_states):
             return residual + super().forward(hidden_states)
-        mask = keep_mask(hidden_states, self.p)
+        mask = keep_mask(hidden_states, self.p, hidden_states.dtype)
         return torch.addcmul(residual, hidden_states, mask, value=keep_scale(self.p))
 
 
@@ -74,4 +75,4 @@ def dropped_attention_weights(weights: torch.Tensor, probability: float) -> tupl
         return weights, 1.0
     if not draws_own_mask(weights):
         return F.dropout(weights, probability), 1.0
-    return weights * keep_mask(weights, probability), keep_scale(probability)
+    return weights.where(keep_mask(weights, probability, torch.bool), 0), keep_scale(probability)

@@ -20,7 +20,7 @@ def test_the_share_that_is_dropped_and_the_expectation_are_right(probability):
 
 def test_neighbours_are_dropped_independently():
     torch.manual_seed(0)
-    mask = keep_mask(torch.empty(1_000_000), 0.3) - 0.7
+    mask = keep_mask(torch.empty(1_000_000), 0.3, torch.float32) - 0.7
     for distance in (1, 2, 3, 4, 8):
         assert abs((mask[distance:] * mask[:-distance]).mean()) < 0.001
 
