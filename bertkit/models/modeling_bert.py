@@ -254,7 +254,7 @@ class BertEncoderModel(BertEncoderPreTrainedModel):
             hidden_states = layer(hidden_states, bias, **kwargs)
         hidden_states = self.layers[-1](hidden_states, bias, wanted, **kwargs)  # nothing reads its other positions
         pooled = None
-        if starts is not None:
+        if self.pooler is not None and starts is not None:
             if output_positions is None:
                 first_states = states_at(hidden_states, starts)
             else:
