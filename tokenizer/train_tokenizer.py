@@ -5,4 +5,4 @@ import sys
 from bertkit.cli import main
 
 if __name__ == "__main__":
-    main(["tokenizer", *sys.argv[1:]])
+    sys.exit(main(["tokenizer", *sys.argv[1:]]))

@@ -110,8 +110,9 @@ def build_config(family: str, preset: str | None = None, **overrides: Any) -> Pr
     known = [*chosen.config_class.__annotations__, *TASK_FIELDS]
     for key in overrides:
         if key not in known:
-            nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
-            raise ValueError(f"unknown setting {key!r} of model family {family!r}; did you mean {nearest!r}?")
+            nearest = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else f"it has {', '.join(known)}"
+            raise ValueError(f"unknown setting {key!r} of model family {family!r}; {hint}")
     try:
         return chosen.config_class(**{**settings, **overrides}, auto_map=auto_map(family))
     except StrictDataclassError as error:

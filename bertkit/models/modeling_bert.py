@@ -243,7 +243,9 @@ class BertEncoderModel(BertEncoderPreTrainedModel):
         hidden_states = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
         if position_ids is not None:
             position_ids = position_ids.expand(hidden_states.shape[:2])
-        bias = attention_bias(attention_mask, position_ids, hidden_states.dtype)
+        device = hidden_states.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_states.dtype
+        bias = attention_bias(attention_mask, position_ids, dtype)
         starts = None
         if self.pooler is not None:
             starts = first_positions(hidden_states, attention_mask, position_ids, example_starts)

@@ -70,6 +70,9 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: whatever is wrong with the recipe, the data or the checkpoint, as one line before training starts.
     """
+    if value_of("model.help", arguments, "false") == "true":
+        model_section.print_settings({"family": value_of("model.family", arguments, "bert")})
+        return
     finetune(*build_parser(arguments).read(arguments))
 
 
@@ -92,9 +95,6 @@ def finetune(recipe: "Namespace", resolved: str) -> None:
     from bertkit.training.checkpointing import find_checkpoint
     from bertkit.training.processes import join_processes
 
-    if recipe.model.pop("help", False):
-        model_section.print_settings(recipe.model)
-        return
     disable_progress_bar()  # one for every file of a checkpoint, in the midst of ours
     processes = join_processes()
     quiet = recipe.quiet or not processes.is_main_process

@@ -1,9 +1,10 @@
 """The `model` section of a recipe: a family, a size, and any setting of the family's configuration."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertkit.config import ConfigError
+from bertkit.config import ConfigError, choose
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -49,11 +50,47 @@ def build_fresh_model(
     return build_model(config, auto_class)
 
 
+def load_resumed_model(checkpoint: Path, section: Mapping[str, Any], auto_class: str) -> "PreTrainedModel":
+    """Load the model of a run that goes on; its dropout may change on the way, its shape may not.
+
+    Args:
+        checkpoint: where the run goes on from.
+        section: the recipe's `model` section.
+        auto_class: which head, by its Auto class.
+
+    Raises:
+        ValueError: an unknown family, preset or setting, or one that differs from the checkpoint's.
+    """
+    from transformers import AutoConfig
+
+    from bertkit.models import build_config, load_model
+
+    saved = AutoConfig.from_pretrained(checkpoint)
+    settings = {"vocab_size": saved.vocab_size, "pad_token_id": saved.pad_token_id, **section}
+    asked = build_config(settings.pop("family", "bert"), settings.pop("preset", None), **settings)
+    if asked.model_type != saved.model_type:
+        raise ConfigError(
+            f"model.family: {checkpoint} holds a {saved.model_type}, and the recipe asks for {asked.model_type}"
+        )
+    dropout = {}
+    for name in type(asked).__annotations__:
+        if (value := getattr(asked, name)) == getattr(saved, name):
+            continue
+        if "dropout" not in name:
+            raise ConfigError(
+                f"model.{name} is {value}, but {checkpoint}, which the run goes on from, has {getattr(saved, name)}; leave it "
+                "as it was, or start anew with another --output_dir"
+            )
+        dropout[name] = value
+    return load_model(checkpoint, auto_class, **dropout)
+
+
 def print_settings(section: Mapping[str, Any]) -> None:
     """Print the settings of the section's family, as `--model.help true` asks."""
     from bertkit.models import FAMILIES, describe_config
 
     family = section.get("family", "bert")
+    choose("model family", family, FAMILIES)
     print(f"model.family: {', '.join(FAMILIES)}")
     print(f"model.preset of {family}: {', '.join(FAMILIES[family].presets)}")
     for field in describe_config(family):

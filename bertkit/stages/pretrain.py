@@ -51,9 +51,9 @@ def pretrain(recipe: "Namespace", resolved: str) -> None:
     """
     import yaml
 
+    import bertkit.models  # noqa: F401 (a tokenizer beside a model of bertkit loads without a question once it is known)
     from bertkit.data.splits import build_stores
     from bertkit.hub.model_card import ModelCard, figures
-    from bertkit.models import load_model
     from bertkit.objectives.batches import ObjectiveBatches
     from bertkit.tokenization import load_tokenizer, save_tokenizer
     from bertkit.training.checkpointing import find_checkpoint
@@ -78,7 +78,7 @@ def pretrain(recipe: "Namespace", resolved: str) -> None:
             seed=recipe.training.seed,
         )
     else:
-        model = load_model(checkpoint, objective.auto_class)
+        model = model_section.load_resumed_model(checkpoint, recipe.model, objective.auto_class)
 
     card = ModelCard(
         auto_class=objective.auto_class,
@@ -92,8 +92,8 @@ def pretrain(recipe: "Namespace", resolved: str) -> None:
 
     def write_extras(folder: Path, state: "TrainerState") -> None:
         save_tokenizer(tokenizer, folder)
-        (folder / "recipe.yaml").write_text(resolved)
-        (folder / "README.md").write_text(card.render(state))
+        (folder / "recipe.yaml").write_text(resolved, encoding="utf-8")
+        (folder / "README.md").write_text(card.render(state), encoding="utf-8")
 
     Trainer(
         model,

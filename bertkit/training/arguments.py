@@ -1,7 +1,11 @@
 """How a model is trained: the settings of the Trainer, for pretraining and fine-tuning alike."""
 
+import importlib.util
 from dataclasses import dataclass
 from typing import Literal
+
+TRACKERS = ("tensorboard", "trackio", "wandb")
+"""Where the log can go besides `log.jsonl`; each is an extra of the package."""
 
 
 @dataclass
@@ -84,6 +88,18 @@ class TrainingArguments:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"training.{name} is {value}; it must be greater than 0")
+        for name in ("adam_beta1", "adam_beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"training.{name} is {getattr(self, name)}; it must be at least 0 and below 1")
+        if self.adam_epsilon <= 0:
+            raise ValueError(f"training.adam_epsilon is {self.adam_epsilon}; it must be greater than 0")
+        if not 0 < self.decay_fraction <= 1:
+            raise ValueError(f"training.decay_fraction is {self.decay_fraction}; it must be above 0 and at most 1")
+        for tracker in [self.report_to] if isinstance(self.report_to, str) else self.report_to:
+            if tracker not in ("none", *TRACKERS):
+                raise ValueError(f"training.report_to is {tracker!r}; choose from none, {', '.join(TRACKERS)}")
+            if tracker != "none" and importlib.util.find_spec(tracker) is None:
+                raise ValueError(f"training.report_to {tracker} needs a package; pip install 'bertkit[{tracker}]'")
         for name in ("learning_rate", "warmup_steps", "weight_decay", "dataloader_num_workers"):
             if getattr(self, name) < 0:
                 raise ValueError(f"training.{name} is {getattr(self, name)}; it must not be negative")
@@ -104,7 +120,7 @@ class TrainingArguments:
             ValueError: `train_batch_size` is not a positive number of examples or tokens.
         """
         size = str(self.train_batch_size).split()
-        if size[0].isdecimal() and int(size[0]) > 0 and size[1:] in ([], ["tokens"]):
+        if size and size[0].isdecimal() and int(size[0]) > 0 and size[1:] in ([], ["tokens"]):
             return max(int(size[0]) // (tokens_per_example if size[1:] else 1), 1)
         raise ValueError(
             f"training.train_batch_size is {self.train_batch_size!r}; give examples, as 32, or tokens, as '32768 tokens'"

@@ -97,7 +97,8 @@ def save_checkpoint(
         The checkpoint's folder.
     """
     folder = output_dir / f"checkpoint-{state.global_step}"
-    weights = accelerator.get_state_dict(model)
+    # A compiled model's parameters bear the wrapper's name, which no other model would find.
+    weights = {name.replace("_orig_mod.", ""): tensor for name, tensor in accelerator.get_state_dict(model).items()}
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     state_dict: Any = get_optimizer_state_dict(model, _plain(optimizer), options=options)
     slots = state_dict.get("state", {})  # all of it on the main process, nothing on the others
@@ -113,7 +114,9 @@ def save_checkpoint(
             for slot, tensor in slots_of_parameter.items()
         }
         save_file(tensors, aside / "state" / "optimizer.safetensors")
-        (aside / "state" / "trainer_state.json").write_text(json.dumps(asdict(state), indent=2) + "\n")
+        (aside / "state" / "trainer_state.json").write_text(
+            json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8"
+        )
         for path in [*aside.rglob("*"), aside]:
             _sync(path)
         replaced = output_dir / f".replaced-{folder.name}.{os.getpid()}"
@@ -156,7 +159,7 @@ def load_trainer_state(folder: Path) -> TrainerState:
             f"{folder} has no state/trainer_state.json to go on from; give a checkpoint folder as bertkit writes it, or "
             "training.resume_from_checkpoint auto"
         )
-    return TrainerState(**json.loads(path.read_text()))
+    return TrainerState(**json.loads(path.read_text(encoding="utf-8")))
 
 
 def find_checkpoint(output_dir: Path, resume_from_checkpoint: str | None) -> Path | None:
@@ -167,7 +170,7 @@ def find_checkpoint(output_dir: Path, resume_from_checkpoint: str | None) -> Pat
         resume_from_checkpoint: a folder, "auto" for the run's newest one if there is any, or None for a fresh start.
 
     Raises:
-        ValueError: the folder does not exist, or a fresh start would overwrite the checkpoints of another.
+        ValueError: the folder does not exist, or what the run would write meets checkpoints that it did not come from.
     """
     present = checkpoint_folders(output_dir)
     if resume_from_checkpoint == "auto":
@@ -182,7 +185,28 @@ def find_checkpoint(output_dir: Path, resume_from_checkpoint: str | None) -> Pat
     folder = Path(resume_from_checkpoint).resolve()  # `last` may be given
     if not folder.is_dir():
         raise ValueError(f"training.resume_from_checkpoint: there is no folder {resume_from_checkpoint}")
+    if present and folder != present[-1].resolve():
+        raise ValueError(
+            f"{output_dir} already holds {present[-1].name}, which the run would overwrite when it goes on from {folder}; "
+            "give another --output_dir, or training.resume_from_checkpoint auto"
+        )
     return folder
+
+
+def tidy(output_dir: Path) -> None:
+    """Undo what a run that was killed while saving left behind: half-written folders, and a checkpoint moved out of the way.
+
+    Args:
+        output_dir: the run's folder.
+    """
+    for moved in output_dir.glob(".replaced-checkpoint-*"):
+        original = output_dir / moved.name.removeprefix(".replaced-").split(".")[0]
+        if not original.exists():
+            moved.rename(original)
+        else:
+            shutil.rmtree(moved)
+    for half_written in output_dir.glob(".checkpoint-*"):
+        shutil.rmtree(half_written)
 
 
 def remove_old_checkpoints(output_dir: Path, *, limit: int | None, best_step: int | None) -> None:

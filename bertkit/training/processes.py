@@ -1,6 +1,7 @@
 """The processes a run consists of, as Accelerate or torchrun launched them."""
 
 import os
+from datetime import timedelta
 
 import torch
 from accelerate import PartialState
@@ -19,7 +20,8 @@ def join_processes() -> PartialState:
         ValueError: more processes were launched than Accelerate joins.
     """
     on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
-    processes = PartialState(cpu=on_cpu)
+    # One process tokenizes a corpus while the others wait: hours, for a large one.
+    processes = PartialState(cpu=on_cpu, timeout=timedelta(hours=12))
     launched = int(os.environ.get("WORLD_SIZE", 1))
     if processes.num_processes != launched:
         raise ValueError(

@@ -10,6 +10,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -31,6 +32,7 @@ from bertkit.training.checkpointing import (
     load_trainer_state,
     remove_old_checkpoints,
     save_checkpoint,
+    tidy,
 )
 from bertkit.training.evaluation import evaluate_batches, without_ids
 from bertkit.training.host_memory import keep_freed_memory
@@ -87,10 +89,14 @@ class Trainer:
         self.quiet = quiet
         self.resume_from = resume_from
         self.state = TrainerState() if resume_from is None else load_trainer_state(resume_from)
+        if resume_from is not None and resume_from.parent != Path(output_dir).resolve():
+            self.state.best_metric = self.state.best_step = None  # those of a run in another folder
         self.state.loss_floor = train_batches.loss_floor
         self.stopped_by: str | None = None
         self.train_loss = math.nan
 
+        if self.accelerator.mixed_precision == "fp16" and self.accelerator.device.type == "cpu":
+            raise ValueError("fp16 needs a GPU; on CPUs give training.mixed_precision no or bf16")
         self.batch_size = arguments.examples_per_step(train_batches.tokens_per_example)
         processes = self.accelerator.num_processes
         if self.batch_size < processes:
@@ -106,6 +112,14 @@ class Trainer:
         # No more micro-steps than the smallest share has examples: every process makes equally many, none of them empty.
         self.accumulation = min(-(-per_process // micro_batch_size), self.batch_size // processes)
         self.max_steps = self._length_in_steps()
+        self.places = _Places(
+            batch_size=self.batch_size,
+            rank=self.accelerator.process_index,
+            processes=processes,
+            accumulation=self.accumulation,
+            max_steps=self.max_steps,
+            share_of_time=torch.zeros((), dtype=torch.float64).share_memory_(),
+        )
 
         if arguments.gradient_checkpointing:
             model.activation_checkpointing_enable()
@@ -124,29 +138,15 @@ class Trainer:
             )
         return arguments.max_steps
 
-    # Where a step stands
-
-    def progress(self, step: int) -> float:
-        """Return how far the training is at a step, from 0 to 1, in steps or in time."""
+    def progress(self) -> float:
+        """Return how far the training is, from 0 to 1, in steps or in time."""
         if self.max_steps is not None:
-            return min(step / self.max_steps, 1.0)
-        budget = self.arguments.time_budget
-        assert budget
-        return min(self.state.elapsed_seconds / budget, 1.0)
+            return min(self.state.global_step / self.max_steps, 1.0)
+        assert self.arguments.time_budget
+        return min(self.state.elapsed_seconds / self.arguments.time_budget, 1.0)
 
     def _is_over(self) -> bool:
-        if self.max_steps is not None:
-            return self.state.global_step >= self.max_steps
-        return self.progress(self.state.global_step) >= 1
-
-    def _bounds(self, number: int) -> tuple[int, int]:
-        """Return the places in the stream of the examples in a micro-batch of this process, by its number in the run."""
-        step, micro = divmod(number, self.accumulation)
-        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
-        first, last = rank * self.batch_size // processes, (rank + 1) * self.batch_size // processes
-        start = first + micro * (last - first) // self.accumulation
-        stop = first + (micro + 1) * (last - first) // self.accumulation
-        return step * self.batch_size + start, step * self.batch_size + stop
+        return self.progress() >= 1
 
     # The loop
 
@@ -162,16 +162,18 @@ class Trainer:
         self._start_log()
         self._say_floor()
         self.accelerator.init_trackers("bertkit", config=_flat(self.recipe))
-        loader = self._micro_batches(self.state.global_step)
-        started = time.monotonic() - self.state.elapsed_seconds
+        self.started = time.monotonic() - self.state.elapsed_seconds
         with self._catch_signals() as caught, self._progress_bar() as bar:
+            loader = self._micro_batches(self.state.global_step)
             window = _Window(self.train_batches.loss_terms, self.state.tokens_seen)
             while not self._is_over():
                 micro_batches = [next(loader) for _ in range(self.accumulation)]
-                counts, stop, elapsed = self._agree(micro_batches, caught, time.monotonic() - started)
+                counts, stop, elapsed = self._agree(micro_batches, caught, time.monotonic() - self.started)
                 if stop:
+                    self.stopped_by = next(iter(caught), "a signal to another process")
                     break
                 self.state.elapsed_seconds = elapsed
+                self.places.share_of_time.fill_(self.progress())
                 learning_rate = self._set_learning_rate()
                 grad_norm = self.training_step(micro_batches, counts, window)
                 self.state.global_step += 1
@@ -185,9 +187,6 @@ class Trainer:
                         self.save_checkpoint()
                     elif _is_due(self.state.global_step, self.arguments.eval_steps):
                         self.evaluate()
-            self.stopped_by = next(iter(caught), None) or (
-                "a signal to another process" if not self._is_over() else None
-            )
             self.save_checkpoint(evaluate=self.stopped_by is None)
         self._say_end()
         for (
@@ -211,10 +210,12 @@ class Trainer:
         """
         self.model.train()
         step, device = self.state.global_step, self.accelerator.device
-        divisors = {name: torch.tensor(max(counts[name], 1), device=device) for name in self.train_batches.label_counts}
+        divisors = {
+            name: torch.full((), max(counts[name], 1), device=device) for name in self.train_batches.label_counts
+        }
         for micro, batch in enumerate(micro_batches):
             is_last = micro == len(micro_batches) - 1
-            start, _ = self._bounds(step * self.accumulation + micro)
+            start, _ = self.places.bounds(step * self.accumulation + micro)
             torch.manual_seed(keyed_seed(self.arguments.seed, "dropout", step, start))
             with contextlib.nullcontext() if is_last else self.accelerator.no_sync(self.model):
                 outputs = self.model(**send_to_device(without_ids(batch), device, non_blocking=True), **divisors)
@@ -230,11 +231,7 @@ class Trainer:
         return grad_norm
 
     def _micro_batches(self, first_step: int) -> Iterator[dict[str, torch.Tensor]]:
-        micro_batches = MicroBatches(
-            self.train_batches,
-            bounds=self._bounds,
-            progress=lambda number: self.progress(number // self.accumulation),
-        )
+        micro_batches = MicroBatches(self.train_batches, bounds=self.places.bounds, progress=self.places.progress)
         steps = self.max_steps if self.max_steps is not None else 2**40  # a time budget ends the loop itself
         numbers = range(first_step * self.accumulation, steps * self.accumulation)
         loader = DataLoader(
@@ -243,6 +240,7 @@ class Trainer:
             batch_size=None,
             num_workers=self.arguments.dataloader_num_workers,
             pin_memory=self.accelerator.device.type == "cuda",
+            worker_init_fn=_leave_signals_to_the_parent,
             generator=torch.Generator(),  # else a new iterator draws from the generator that dropout uses
         )
         return iter(loader)
@@ -270,7 +268,7 @@ class Trainer:
 
     def _set_learning_rate(self) -> float:
         step = self.state.global_step
-        factor = learning_rate_factor(self.arguments, step=step, max_steps=self.max_steps, progress=self.progress(step))
+        factor = learning_rate_factor(self.arguments, step=step, max_steps=self.max_steps, progress=self.progress())
         for group in self.optimizer.param_groups:
             group["lr"] = self.arguments.learning_rate * factor
         return self.arguments.learning_rate * factor
@@ -310,14 +308,16 @@ class Trainer:
         """
         if evaluate and self.evaluate():
             value, best = self.state.metrics[f"eval_{self.best_by}"], self.state.best_metric
-            if best is None or (value < best if self.best_by.endswith("loss") else value > best):
+            better = best is None or (value < best if self.best_by.endswith("loss") else value > best)
+            if better and math.isfinite(value):
                 self.state.best_metric, self.state.best_step = value, self.state.global_step
         folder = save_checkpoint(
             self.output_dir,
             accelerator=self.accelerator,
             model=self.model,
             optimizer=self.optimizer,
-            state=self.state,
+            # The clock of the whole run, this step and its evaluation included.
+            state=replace(self.state, elapsed_seconds=time.monotonic() - self.started),
             write_extras=lambda aside: self.write_extras(aside, self.state),
         )
         if self.accelerator.is_main_process:
@@ -402,14 +402,20 @@ class Trainer:
         self.log_path = self.output_dir / "log.jsonl"
         if self.accelerator.is_main_process:
             self.output_dir.mkdir(parents=True, exist_ok=True)
-            lines = self.log_path.read_text().splitlines() if self.log_path.exists() else []
-            kept = [line for line in lines if json.loads(line)["step"] <= self.state.global_step]
-            self.log_path.write_text("".join(f"{line}\n" for line in kept))
+            tidy(self.output_dir)
+            lines = (
+                self.log_path.read_text(encoding="utf-8").splitlines(keepends=True) if self.log_path.exists() else []
+            )
+            whole = [line for line in lines if line.endswith("}\n")]  # a killed run may have torn its last line
+            kept = [line for line in whole if json.loads(line)["step"] <= self.state.global_step]
+            aside = self.log_path.with_suffix(".jsonl.new")
+            aside.write_text("".join(kept), encoding="utf-8")
+            aside.replace(self.log_path)
 
     def _log(self, values: Mapping[str, float]) -> None:
         self.accelerator.log(dict(values), step=self.state.global_step)
         if self.accelerator.is_main_process:
-            with self.log_path.open("a") as file:
+            with self.log_path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": self.state.global_step, **values}) + "\n")
 
     def _log_training(
@@ -435,6 +441,48 @@ class Trainer:
                 f"the loss is {losses['train_loss']} at step {self.state.global_step}; lower training.learning_rate, or "
                 f"go on from the last checkpoint in {self.output_dir}"
             )
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where the examples of a process's micro-batches are in the stream; sent to the processes that prepare batches.
+
+    Args:
+        batch_size: examples in a step over all processes.
+        rank: which process.
+        processes: of how many.
+        accumulation: micro-batches in a step.
+        max_steps: steps of the training, unless a time budget decides.
+        share_of_time: share of that budget that is spent, in memory shared with the processes that prepare batches.
+    """
+
+    batch_size: int
+    rank: int
+    processes: int
+    accumulation: int
+    max_steps: int | None
+    share_of_time: torch.Tensor
+
+    def bounds(self, number: int) -> tuple[int, int]:
+        """Return the places of the first example of a micro-batch and behind its last, by its number in the run."""
+        step, micro = divmod(number, self.accumulation)
+        first = self.rank * self.batch_size // self.processes
+        last = (self.rank + 1) * self.batch_size // self.processes
+        start = first + micro * (last - first) // self.accumulation
+        stop = first + (micro + 1) * (last - first) // self.accumulation
+        return step * self.batch_size + start, step * self.batch_size + stop
+
+    def progress(self, number: int) -> float:
+        """Return how far the training is at a micro-batch, from 0 to 1."""
+        if self.max_steps is None:
+            return self.share_of_time.item()
+        return min(number // self.accumulation / self.max_steps, 1.0)
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """Keep a process that prepares batches alive while its parent finishes the step and saves."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Window:

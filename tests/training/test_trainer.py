@@ -90,14 +90,14 @@ def test_another_seed_trains_another_model(run):
     )
 
 
-def launch(options, processes=1):
+def launch(options, processes=1, **how):
     """Start a pretraining in processes of its own, on CPUs."""
     recipe = Path(__file__).parents[2] / "recipes" / "pretrain.py"
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--standalone"]
     command = [*command, str(recipe)] if processes > 1 else [sys.executable, str(recipe)]
     return subprocess.Popen(
-        [*command, *options], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*command, *options], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **how
     )
 
 
@@ -133,7 +133,7 @@ def test_two_processes_train_as_one_does(run, pretrain_options, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_ends_the_run_which_then_goes_on_to_the_same_bits(run, pretrain_options, tmp_path, number):
-    settings = {"training.max_steps": 60}
+    settings = {"training.max_steps": 400}
     broken = tmp_path / "broken"
     process = launch(pretrain_options(broken, **settings, **{"training.logging_steps": 1}, quiet="false"))
     for line in process.stdout:
@@ -143,7 +143,7 @@ def test_a_signal_saves_and_ends_the_run_which_then_goes_on_to_the_same_bits(run
     output = finish(process)
     assert f"stopped by {number.name}" in output
     step = json.loads((broken / "last/state/trainer_state.json").read_text())["global_step"]
-    assert 0 < step < 60
+    assert 0 < step < 400
     run(broken, **settings, **{"training.resume_from_checkpoint": "auto"})
     run(tmp_path / "unbroken", **settings)
     assert_same_bits(tmp_path / "unbroken", broken)
@@ -283,3 +283,77 @@ def test_a_fresh_start_never_overwrites_another_run(run, pretrain_options, capsy
     finished = run()
     assert main(["pretrain", *pretrain_options(finished)]) == 2
     assert "already holds checkpoint-6" in capsys.readouterr().err
+
+
+def test_a_torn_log_and_a_half_written_checkpoint_do_not_stop_a_run_from_going_on(run, tmp_path):
+    whole = run(tmp_path / "whole", **{"training.save_steps": 3, "training.logging_steps": 1})
+    with (whole / "log.jsonl").open("a") as log:
+        log.write('{"step": 6, "train_lo')
+    (whole / ".checkpoint-9.123" / "state").mkdir(parents=True)
+    (whole / "checkpoint-6").rename(whole / ".replaced-checkpoint-6.123")
+    run(whole, **{"training.logging_steps": 1, "training.max_steps": 8, "training.resume_from_checkpoint": "auto"})
+    assert [step for step, _ in losses_of(whole)] == list(range(1, 9))
+    assert not list(whole.glob(".*checkpoint*"))
+
+
+def test_going_back_behind_a_newer_checkpoint_is_refused(run, pretrain_options, capsys):
+    output_dir = run(**{"training.save_steps": 2})
+    older = output_dir / "checkpoint-4"
+    assert main(["pretrain", *pretrain_options(output_dir, **{"training.resume_from_checkpoint": older})]) == 2
+    assert "already holds checkpoint-6" in capsys.readouterr().err
+    assert (output_dir / "last").resolve().name == "checkpoint-6"
+
+
+def test_a_run_that_goes_on_elsewhere_leaves_the_first_alone_and_chooses_its_own_best(run, tmp_path):
+    first = run()
+    before = sorted(path.name for path in first.iterdir())
+    settings = {"training.max_steps": 9, "training.resume_from_checkpoint": first / "last"}
+    second = run(tmp_path / "second", **settings)
+    assert (second / "best").resolve().name == "checkpoint-9"
+    assert sorted(path.name for path in first.iterdir()) == before
+
+
+def test_dropout_may_change_when_a_run_goes_on_and_the_shape_may_not(run, pretrain_options, capsys):
+    output_dir = run()
+    settings = {"training.max_steps": 8, "training.resume_from_checkpoint": "auto"}
+    options = pretrain_options(output_dir, **settings, **{"model.intermediate_size": 128})
+    assert main(["pretrain", *options]) == 2
+    assert "model.intermediate_size is 128" in capsys.readouterr().err
+    run(output_dir, **settings, **{"model.hidden_dropout_prob": 0.3})
+    assert json.loads((output_dir / "last/config.json").read_text())["hidden_dropout_prob"] == 0.3
+
+
+def test_processes_that_prepare_batches_change_nothing(run):
+    settings = {"objective.mlm_probability_end": 0.3}
+    assert_same_bits(run(**settings), run(**settings, **{"training.dataloader_num_workers": 2}))
+
+
+def test_an_interrupt_of_the_whole_process_group_saves_too(pretrain_options, tmp_path):
+    settings = {"training.max_steps": 3000, "training.logging_steps": 1, "training.dataloader_num_workers": 2}
+    process = launch(pretrain_options(tmp_path, **settings, quiet="false"), start_new_session=True)
+    for line in process.stdout:
+        if "training:" in line and "loss" in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    assert "stopped by SIGINT" in finish(process)
+    assert (tmp_path / "last" / "model.safetensors").is_file()
+
+
+def test_a_compiled_model_saves_the_names_of_the_plain_one(run, tmp_path):
+    from accelerate import Accelerator
+
+    from bertkit.models import load_model
+    from bertkit.training.arguments import TrainingArguments
+    from bertkit.training.checkpointing import TrainerState, load_optimizer_state, save_checkpoint
+    from bertkit.training.optimization import build_optimizer
+
+    plain = load_model(run() / "last", "AutoModelForPreTraining")
+    accelerator = Accelerator()
+    compiled = torch.compile(plain)  # compiles nothing before its first forward
+    optimizer = build_optimizer(compiled, TrainingArguments())
+    save = {"accelerator": accelerator, "state": TrainerState(global_step=1), "write_extras": lambda folder: None}
+    folder = save_checkpoint(tmp_path, model=compiled, optimizer=optimizer, **save)
+    load_optimizer_state(folder, model=compiled, optimizer=optimizer)
+    loaded = load_model(folder, "AutoModelForPreTraining").state_dict()
+    assert loaded.keys() == plain.state_dict().keys()
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in plain.state_dict().items())
