@@ -134,6 +134,7 @@ def finetune(recipe: "Namespace", resolved: str) -> None:
         )
         trainer.train()
         if trainer.stopped_by is not None:
+            processes.destroy_process_group()
             return
         evaluations = _evaluate_best(trainer, task, eval_batches)
         if processes.is_main_process:

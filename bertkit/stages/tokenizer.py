@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from bertkit.config import RecipeParser
+from bertkit.config import ConfigError, RecipeParser
 from bertkit.data.arguments import DataArguments
 from bertkit.tokenization import TokenizerArguments
 
@@ -20,15 +20,21 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_class_arguments(DataArguments, "data", help="The corpus to train on")
     parser.add_class_arguments(TokenizerArguments, "tokenizer", help="What kind of tokenizer")
     parser.add_argument("--quiet", type=bool, default=False, help="No progress bar and no report.")
-    recipe, _ = parser.read(arguments)
+    recipe, resolved = parser.read(arguments)
+    folder = Path(recipe.output_dir)
+    if (folder / "tokenizer.json").exists():
+        raise ConfigError(
+            f"{folder} already holds a tokenizer, and models trained with it would no longer fit a new one; remove it, or give "
+            "another --output_dir"
+        )
 
     from bertkit.data.splits import split_documents
     from bertkit.tokenization import format_report, save_tokenizer, tokenizer_report, train_tokenizer
 
     train_documents, eval_documents = split_documents(recipe.data)
     tokenizer = train_tokenizer(train_documents, recipe.tokenizer, quiet=recipe.quiet)
-    folder = Path(recipe.output_dir)
     save_tokenizer(tokenizer, folder)
+    (folder / "recipe.yaml").write_text(resolved, encoding="utf-8")
     report = tokenizer_report(tokenizer, eval_documents)
     (folder / "tokenizer_report.json").write_text(json.dumps(report, indent=2) + "\n")
     if not recipe.quiet:
