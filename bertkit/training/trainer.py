@@ -10,7 +10,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -36,7 +36,9 @@ from bertkit.training.checkpointing import (
 )
 from bertkit.training.evaluation import evaluate_batches, without_ids
 from bertkit.training.host_memory import keep_freed_memory
+from bertkit.training.loss_window import LossWindow
 from bertkit.training.optimization import build_optimizer, learning_rate_factor
+from bertkit.training.places import Places
 
 
 class Trainer:
@@ -112,7 +114,7 @@ class Trainer:
         # No more micro-steps than the smallest share has examples: every process makes equally many, none of them empty.
         self.accumulation = min(-(-per_process // micro_batch_size), self.batch_size // processes)
         self.max_steps = self._length_in_steps()
-        self.places = _Places(
+        self.places = Places(
             batch_size=self.batch_size,
             rank=self.accelerator.process_index,
             processes=processes,
@@ -165,7 +167,7 @@ class Trainer:
         self.started = time.monotonic() - self.state.elapsed_seconds
         with self._catch_signals() as caught, self._progress_bar() as bar:
             loader = self._micro_batches(self.state.global_step)
-            window = _Window(self.train_batches.loss_terms, self.state.tokens_seen)
+            window = LossWindow(self.train_batches.loss_terms, self.state.tokens_seen)
             while not self._is_over():
                 micro_batches = [next(loader) for _ in range(self.accumulation)]
                 counts, stop, elapsed = self._agree(micro_batches, caught, time.monotonic() - self.started)
@@ -181,7 +183,7 @@ class Trainer:
                 self._show_progress(bar)
                 if self.state.global_step % self.arguments.logging_steps == 0 or self._is_over():
                     self._log_training(window, bar, learning_rate=learning_rate, grad_norm=grad_norm)
-                    window = _Window(self.train_batches.loss_terms, self.state.tokens_seen)
+                    window = LossWindow(self.train_batches.loss_terms, self.state.tokens_seen)
                 if not self._is_over():
                     if _is_due(self.state.global_step, self.arguments.save_steps):
                         self.save_checkpoint()
@@ -196,7 +198,7 @@ class Trainer:
         return self.state
 
     def training_step(
-        self, micro_batches: list[dict[str, torch.Tensor]], counts: dict[str, int], window: "_Window"
+        self, micro_batches: list[dict[str, torch.Tensor]], counts: dict[str, int], window: LossWindow
     ) -> torch.Tensor | None:
         """Make one optimizer step.
 
@@ -419,7 +421,7 @@ class Trainer:
                 file.write(json.dumps({"step": self.state.global_step, **values}) + "\n")
 
     def _log_training(
-        self, window: "_Window", bar: tqdm, *, learning_rate: float, grad_norm: torch.Tensor | None
+        self, window: LossWindow, bar: tqdm, *, learning_rate: float, grad_norm: torch.Tensor | None
     ) -> None:
         losses = window.means(self.accelerator)
         self.train_loss = losses[f"train_{self.train_batches.loss_terms[0]}"]
@@ -443,72 +445,10 @@ class Trainer:
             )
 
 
-@dataclass(frozen=True)
-class _Places:
-    """Where the examples of a process's micro-batches are in the stream; sent to the processes that prepare batches.
-
-    Args:
-        batch_size: examples in a step over all processes.
-        rank: which process.
-        processes: of how many.
-        accumulation: micro-batches in a step.
-        max_steps: steps of the training, unless a time budget decides.
-        share_of_time: share of that budget that is spent, in memory shared with the processes that prepare batches.
-    """
-
-    batch_size: int
-    rank: int
-    processes: int
-    accumulation: int
-    max_steps: int | None
-    share_of_time: torch.Tensor
-
-    def bounds(self, number: int) -> tuple[int, int]:
-        """Return the places of the first example of a micro-batch and behind its last, by its number in the run."""
-        step, micro = divmod(number, self.accumulation)
-        first = self.rank * self.batch_size // self.processes
-        last = (self.rank + 1) * self.batch_size // self.processes
-        start = first + micro * (last - first) // self.accumulation
-        stop = first + (micro + 1) * (last - first) // self.accumulation
-        return step * self.batch_size + start, step * self.batch_size + stop
-
-    def progress(self, number: int) -> float:
-        """Return how far the training is at a micro-batch, from 0 to 1."""
-        if self.max_steps is None:
-            return self.share_of_time.item()
-        return min(number // self.accumulation / self.max_steps, 1.0)
-
-
 def _leave_signals_to_the_parent(worker: int) -> None:
     """Keep a process that prepares batches alive while its parent finishes the step and saves."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-
-
-class _Window:
-    """The losses and the speed since the last entry of the log."""
-
-    def __init__(self, loss_terms: tuple[str, ...], tokens_seen: int) -> None:
-        self.names = ["loss", *(term for term in loss_terms if term != "loss")]
-        self.sums: torch.Tensor | None = None  # (names,), on the device: it is read only when it is logged
-        self.steps = 0
-        self.first_tokens = tokens_seen
-        self.started = time.monotonic()
-
-    def add(self, outputs: Any) -> None:
-        """Add the losses of a micro-batch, each already divided by the step's count."""
-        losses = torch.stack([outputs[name].detach().float() for name in self.names])
-        self.sums = losses if self.sums is None else self.sums + losses
-
-    def means(self, accelerator: Accelerator) -> dict[str, float]:
-        """Return the losses of a step over all processes, averaged since the last entry; to be called by each of them."""
-        assert self.sums is not None
-        means = (accelerator.reduce(self.sums, reduction="sum") / self.steps).tolist()
-        return {f"train_{name}": mean for name, mean in zip(self.names, means, strict=True)}
-
-    def tokens_per_second(self, tokens_seen: int) -> float:
-        """Return the real tokens trained on in a second of wall-clock time."""
-        return (tokens_seen - self.first_tokens) / max(time.monotonic() - self.started, 1e-9)
 
 
 def _is_due(step: int, every: int | None) -> bool:
