@@ -95,7 +95,7 @@ tags:
 ```python
 from transformers import {self.auto_class}, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("this-folder")
+tokenizer = AutoTokenizer.from_pretrained("this-folder", trust_remote_code=True)
 model = {self.auto_class}.from_pretrained("this-folder", trust_remote_code=True)  # no flag after `import bertkit.models`
 ```
 

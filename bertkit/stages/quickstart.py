@@ -215,11 +215,13 @@ def read_articles() -> dict[str, list[str]]:
 def fill_masks(checkpoint: Path) -> dict[str, list[str]]:
     """Return the three likeliest words for the mask in a few sentences."""
     from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     fill = pipeline(
         "fill-mask",
         model=AutoModelForMaskedLM.from_pretrained(checkpoint, trust_remote_code=True),
-        tokenizer=AutoTokenizer.from_pretrained(checkpoint),
+        tokenizer=AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=True),
     )
     sentences = ["He was born in the [MASK] of the century.", "It is one of the [MASK] in the world.",
                  "The war began in [MASK]."]  # fmt: skip
