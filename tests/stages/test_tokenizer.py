@@ -8,7 +8,15 @@ from bertkit.cli import main
 
 
 def test_the_verb_trains_reports_and_refuses_to_overwrite(corpus_file, tmp_path, capsys):
-    options = ["tokenizer", "--data.train", str(corpus_file), "--output_dir", str(tmp_path), "--tokenizer.vocab_size", "200"]
+    options = [
+        "tokenizer",
+        "--data.train",
+        str(corpus_file),
+        "--output_dir",
+        str(tmp_path),
+        "--tokenizer.vocab_size",
+        "200",
+    ]
     assert main(options) == 0
     assert "tokens per word" in capsys.readouterr().out
     assert len(AutoTokenizer.from_pretrained(tmp_path)) == 200
