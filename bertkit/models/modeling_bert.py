@@ -18,6 +18,7 @@ import torch
 from huggingface_hub.dataclasses import strict
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.modeling_outputs import BaseModelOutputWithPooling, MaskedLMOutput, NextSentencePredictorOutput
 from transformers.utils import ModelOutput
@@ -27,11 +28,14 @@ from transformers.utils.output_capturing import capture_outputs
 from .modeling_dropout import Dropout
 from .modeling_heads import ForSequenceClassification, cross_entropy
 from .modeling_layers import SelfAttention, TransformerLayer
+from .modeling_neighbours import neighbour_queries_and_keys, sine_positions
 from .modeling_packing import attention_bias, first_positions, states_at
 
 # Taken from **kwargs, because transformers' Trainer counts every argument of forward with "label" in its name among the
 # labels a batch must have, and evaluates without a loss where one is absent.
 LABEL_POSITIONS = "label_positions"
+
+INITIAL_ATTENTION = ("random", "neighbours")
 
 BERT_PRESETS = {
     "tiny": {"num_hidden_layers": 2, "hidden_size": 128, "num_attention_heads": 2, "intermediate_size": 512},
@@ -72,6 +76,9 @@ class BertEncoderConfig(PreTrainedConfig):
     """Number of segments (`token_type_ids`)."""
     initializer_range: float | int = 0.02
     """Standard deviation of fresh weights."""
+    initial_attention: str = "random"
+    """Where the first layer looks before any training: "random" as in the paper, or "neighbours", the heads in turns at
+    the token before and after, which spares short runs and small models most of the time in which the loss stands still."""
     layer_norm_eps: float | int = 1e-12
     """Added to the variance in every layer norm."""
     pad_token_id: int | None = 0
@@ -98,6 +105,10 @@ class BertEncoderConfig(PreTrainedConfig):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
         if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
             raise ValueError(f"pad_token_id is {self.pad_token_id}; it must be below vocab_size {self.vocab_size}")
+        if self.initial_attention not in INITIAL_ATTENTION:
+            raise ValueError(
+                f"unknown initial_attention {self.initial_attention!r}; choose from {', '.join(INITIAL_ATTENTION)}"
+            )
         if self.hidden_act not in ACT2FN:
             raise ValueError(f"unknown hidden_act {self.hidden_act!r}; choose from {', '.join(ACT2FN)}")
 
@@ -177,6 +188,22 @@ class BertEncoderPreTrainedModel(PreTrainedModel):
     _can_record_outputs = {"hidden_states": TransformerLayer, "attentions": SelfAttention}  # noqa: RUF012
     # A class without one of the pretraining heads leaves it out on purpose: no need to report it.
     _keys_to_ignore_on_load_unexpected = [r"(^|\.)pooler\.", r"^lm_head\.", r"^next_sentence_head\."]  # noqa: RUF012
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if self.config.initial_attention == "random":
+            return
+        width, heads = self.config.hidden_size, self.config.num_attention_heads
+        if module is self.base_model.embeddings.position_embeddings:
+            waves = sine_positions(module.num_embeddings, width, heads, self.config.initializer_range)
+            init.copy_(module.weight, waves)
+        elif module is self.base_model.layers[0].attention.qkv:
+            queries_and_keys = module.weight[: 2 * width]
+            init.copy_(
+                module.weight,
+                torch.cat([queries_and_keys + neighbour_queries_and_keys(width, heads), module.weight[2 * width :]]),
+            )
 
     def get_output_embeddings(self) -> nn.Linear | None:
         """Return the output layer of the masked language model, or None in a class without one."""

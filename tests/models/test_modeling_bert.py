@@ -426,6 +426,7 @@ def test_pretraining_compiles_in_one_graph_when_the_collator_hands_everything_ov
         ({"hidden_dropout_prob": 1.5}, "hidden_dropout_prob is 1.5"),
         ({"hidden_act": "gelo"}, "unknown hidden_act 'gelo'; choose from gelu"),
         ({"pad_token_id": 53}, "pad_token_id is 53; it must be below vocab_size 53"),
+        ({"initial_attention": "neighbors"}, "unknown initial_attention .neighbors.; choose from random, neighbours"),
     ],
 )
 def test_a_config_no_model_can_be_built_from_is_refused_by_name(setting, message):
