@@ -26,7 +26,7 @@ from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
 from .modeling_dropout import Dropout
-from .modeling_heads import ForSequenceClassification, cross_entropy
+from .modeling_heads import POOLINGS, ForSequenceClassification, cross_entropy
 from .modeling_layers import SelfAttention, TransformerLayer
 from .modeling_neighbours import neighbour_queries_and_keys, sine_positions
 from .modeling_packing import attention_bias, first_positions, states_at
@@ -72,6 +72,9 @@ class BertEncoderConfig(PreTrainedConfig):
     """Dropout before a task head; hidden_dropout_prob if not given."""
     max_position_embeddings: int = 512
     """Longest example, in tokens."""
+    pooling: str = "cls"
+    """What of an example a task head reads: "cls", the pooler on its first token, or "mean", the mean of its last states, which
+    serves a model better that was pretrained briefly, without next sentences, or too small to learn them."""
     type_vocab_size: int = 2
     """Number of segments (`token_type_ids`)."""
     initializer_range: float | int = 0.02
@@ -109,6 +112,8 @@ class BertEncoderConfig(PreTrainedConfig):
             raise ValueError(
                 f"unknown initial_attention {self.initial_attention!r}; choose from {', '.join(INITIAL_ATTENTION)}"
             )
+        if self.pooling not in POOLINGS:
+            raise ValueError(f"unknown pooling {self.pooling!r}; choose from {', '.join(POOLINGS)}")
         if self.hidden_act not in ACT2FN:
             raise ValueError(f"unknown hidden_act {self.hidden_act!r}; choose from {', '.join(ACT2FN)}")
 
@@ -497,6 +502,6 @@ class BertEncoderForNextSentencePrediction(BertEncoderPreTrainedModel):
 
 
 class BertEncoderForSequenceClassification(ForSequenceClassification, BertEncoderPreTrainedModel):
-    """A task head on the pooler's output, dropout before it."""
+    """A task head on the pooler's output or the mean of the last states (`config.pooling`), dropout before it."""
 
     base_model_class = BertEncoderModel

@@ -9,6 +9,9 @@ from transformers import PreTrainedConfig
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils.generic import can_return_tuple
 
+from .modeling_packing import example_means
+
+POOLINGS = ("cls", "mean")  # what of an example a task head reads
 IGNORED = -100  # a label that is not counted: padding, or a token that was not masked
 
 
@@ -81,11 +84,15 @@ def infer_problem_type(num_labels: int, labels: torch.Tensor) -> str:
 
 
 class ForSequenceClassification:
-    """A class, several labels or numbers for every example, from the base model's `pooler_output`.
+    """A class, several labels or numbers for every example, from one vector of each.
+
+    `config.pooling` says which: "cls", the base model's `pooler_output`, or "mean", the mean of its last hidden states, which
+    few steps of fine-tuning make more of.
 
     Put it before the family's `PreTrainedModel` and name the base model:
     `class XForSequenceClassification(ForSequenceClassification, XPreTrainedModel): base_model_class = XModel`.
-    The config has `num_labels`, `problem_type`, `classifier_dropout` and `hidden_dropout_prob`.
+    The config has `num_labels`, `problem_type`, `pooling`, `classifier_dropout` and `hidden_dropout_prob`; the base model takes
+    `add_pooling_layer`.
     """
 
     base_model_class: type[nn.Module]
@@ -93,7 +100,7 @@ class ForSequenceClassification:
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)  # type: ignore[call-arg]
-        self.model = self.base_model_class(config)
+        self.model = self.base_model_class(config, add_pooling_layer=config.pooling == "cls")
         dropout = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
         self.dropout = nn.Dropout(dropout)
         self.score = nn.Linear(config.hidden_size, self.config.num_labels)
@@ -135,7 +142,11 @@ class ForSequenceClassification:
             return_dict=True,
             **kwargs,
         )
-        logits = self.score(self.dropout(outputs.pooler_output))  # (examples, num_labels)
+        pooled = outputs.pooler_output  # (examples, hidden)
+        if self.config.pooling == "mean":
+            starts = kwargs.get("example_starts")
+            pooled = example_means(outputs.last_hidden_state, attention_mask, position_ids, starts)
+        logits = self.score(self.dropout(pooled))  # (examples, num_labels)
         loss = None
         if labels is not None:
             if self.config.problem_type is None:

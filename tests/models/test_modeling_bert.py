@@ -202,6 +202,19 @@ def test_sequence_classification_equals_transformers_for_every_problem_type(num_
 
 
 @implementations
+def test_a_packed_example_is_classified_by_the_mean_of_its_own_states(implementation):
+    model = small(BertEncoderForSequenceClassification, pooling="mean", _attn_implementation=implementation)
+    rows, examples, starts = packed_batch()
+    names = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+    packed = model(**{name: rows[name] for name in names if name in rows}, example_starts=starts).logits
+    for logits, example in zip(packed, examples, strict=True):
+        inputs = {name: example[name] for name in names if name in example}
+        states = model.model(**inputs).last_hidden_state
+        torch.testing.assert_close(logits, model.score(states[0].mean(dim=0)), **close)
+    assert model.model.pooler is None
+
+
+@implementations
 def test_packed_rows_equal_transformers_on_each_example_alone(implementation):
     native, ours = native_and_ours(BertForPreTraining, BertEncoderForPreTraining, implementation)
     rows, examples, starts = packed_batch()
@@ -426,6 +439,7 @@ def test_pretraining_compiles_in_one_graph_when_the_collator_hands_everything_ov
         ({"hidden_dropout_prob": 1.5}, "hidden_dropout_prob is 1.5"),
         ({"hidden_act": "gelo"}, "unknown hidden_act 'gelo'; choose from gelu"),
         ({"pad_token_id": 53}, "pad_token_id is 53; it must be below vocab_size 53"),
+        ({"pooling": "max"}, "unknown pooling 'max'; choose from cls, mean"),
         ({"initial_attention": "neighbors"}, "unknown initial_attention .neighbors.; choose from random, neighbours"),
     ],
 )
