@@ -1,5 +1,6 @@
 """The model of a fine-tuning recipe: a pretrained encoder under a fresh head, or its twin with nothing but fresh weights."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,7 +67,11 @@ def build_task_model(
     model = build_model(config, auto_class)
     if not from_scratch:
         try:
-            model.base_model.load_state_dict(encoder.state_dict())
+            # A head that reads the mean of the states has no pooler; anything else left over is a mistake.
+            ignored = re.compile("|".join(model._keys_to_ignore_on_load_unexpected or ["(?!)"]))
+            wanted = model.base_model.state_dict().keys()
+            weights = encoder.state_dict()
+            model.base_model.load_state_dict({n: w for n, w in weights.items() if n in wanted or not ignored.search(n)})
         except RuntimeError as error:
             raise ConfigError(
                 f"the weights of {folder} do not fit the settings {', '.join(f'model.{name}' for name in settings)}; leave "

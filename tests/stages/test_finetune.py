@@ -128,11 +128,12 @@ def short(command):
     return [*command[:-6], "--training.max_steps", 1, "--training.learning_rate", 0]
 
 
-def test_the_pretrained_encoder_is_kept_and_its_twin_has_fresh_weights(command, checkpoint, tmp_path):
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_the_pretrained_encoder_is_kept_and_its_twin_has_fresh_weights(command, checkpoint, tmp_path, pooling):
     """One step at a learning rate of 0 shows what the training starts from."""
     pretrained = load_file(checkpoint / "model.safetensors")
     for name, options in (("kept", []), ("twin", ["--from_scratch", "true"])):
-        assert finetune(*short(command), "--output_dir", tmp_path / name, *options) == 0
+        assert finetune(*short(command), "--output_dir", tmp_path / name, "--model.pooling", pooling, *options) == 0
     kept, twin = (load_file(tmp_path / name / "last" / "model.safetensors") for name in ("kept", "twin"))
     assert {name: tensor.shape for name, tensor in kept.items()} == {
         name: tensor.shape for name, tensor in twin.items()
@@ -196,6 +197,7 @@ def test_what_is_printed_is_short_and_says_what_was_learned(command, tmp_path, c
     [
         (["--model.from", "/nowhere/at/all"], "there is no checkpoint folder /nowhere/at/all"),
         (["--model.hidden_dropout", "0"], "did you mean 'hidden_dropout_prob'?"),
+        (["--model.num_hidden_layers", "1"], "do not fit the settings model.num_hidden_layers"),
         (["--model.hidden_size", "64"], "do not fit the settings model.hidden_size"),
         (["--task.max_length", "65"], "task.max_length is 65, but the model of"),
         (["--seeds", "[1,1]"], "--seeds is [1, 1]; give one or more, each once"),
