@@ -197,7 +197,7 @@ def test_what_is_printed_is_short_and_says_what_was_learned(command, tmp_path, c
     [
         (["--model.from", "/nowhere/at/all"], "there is no checkpoint folder /nowhere/at/all"),
         (["--model.hidden_dropout", "0"], "did you mean 'hidden_dropout_prob'?"),
-        (["--model.num_hidden_layers", "1"], "do not fit the settings model.num_hidden_layers"),
+        (["--model.num_hidden_layers", "3"], "do not fit the settings model.num_hidden_layers"),
         (["--model.hidden_size", "64"], "do not fit the settings model.hidden_size"),
         (["--task.max_length", "65"], "task.max_length is 65, but the model of"),
         (["--seeds", "[1,1]"], "--seeds is [1, 1]; give one or more, each once"),
