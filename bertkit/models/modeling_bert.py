@@ -197,18 +197,17 @@ class BertEncoderPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
+        encoder: Any = self.base_model
         if self.config.initial_attention == "random":
             return
         width, heads = self.config.hidden_size, self.config.num_attention_heads
-        if module is self.base_model.embeddings.position_embeddings:
+        if isinstance(module, nn.Embedding) and module is encoder.embeddings.position_embeddings:
             waves = sine_positions(module.num_embeddings, width, heads, self.config.initializer_range)
             init.copy_(module.weight, waves)
-        elif module is self.base_model.layers[0].attention.qkv:
-            queries_and_keys = module.weight[: 2 * width]
-            init.copy_(
-                module.weight,
-                torch.cat([queries_and_keys + neighbour_queries_and_keys(width, heads), module.weight[2 * width :]]),
-            )
+        elif isinstance(module, nn.Linear) and module is encoder.layers[0].attention.qkv:
+            queries_and_keys, values = module.weight.split([2 * width, width])
+            queries_and_keys = queries_and_keys + neighbour_queries_and_keys(width, heads)
+            init.copy_(module.weight, torch.cat([queries_and_keys, values]))
 
     def get_output_embeddings(self) -> nn.Linear | None:
         """Return the output layer of the masked language model, or None in a class without one."""
