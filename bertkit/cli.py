@@ -4,6 +4,7 @@ Nothing heavy is imported here: the list of verbs answers at once, and a verb's 
 """
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from types import TracebackType
@@ -38,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(f"bertkit {version('bertkit')}")
         return 0
+    if not sys.stderr.isatty():  # in a log each refresh of a progress bar is a line of its own
+        os.environ.setdefault("TQDM_MININTERVAL", "10")
     try:
         if verb not in VERBS:
             from bertkit.config import ConfigError, nearest

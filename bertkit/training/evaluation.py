@@ -73,7 +73,7 @@ def add_up_batches(
     rounds = -(-num_batches // processes)
     micro_batches = MicroBatches(batches, bounds=bounds, progress=lambda number: 1.0)
     hidden = quiet or not accelerator.is_main_process
-    for number in tqdm(range(rounds), desc="evaluating", unit="batch", leave=False, disable=hidden, mininterval=1):
+    for number in tqdm(range(rounds), desc="evaluating", unit="batch", leave=False, disable=hidden):
         batch = send_to_device(micro_batches[number], accelerator.device)
         outputs = model(**without_ids(batch), **ones)
         if number * processes + rank < num_batches:

@@ -5,7 +5,6 @@ processes, precision, sharding) is decided by Accelerate.
 """
 
 import contextlib
-import json
 import math
 import signal
 import time
@@ -39,6 +38,7 @@ from bertkit.training.host_memory import keep_freed_memory
 from bertkit.training.loss_window import LossWindow
 from bertkit.training.optimization import build_optimizer, learning_rate_factor
 from bertkit.training.places import Places
+from bertkit.training.run_log import RunLog
 
 
 class Trainer:
@@ -89,6 +89,7 @@ class Trainer:
         self.write_extras = write_extras
         self.recipe = dict(recipe or {})
         self.quiet = quiet
+        self.log = RunLog(self.accelerator, self.output_dir, quiet=quiet)
         self.resume_from = resume_from
         self.state = TrainerState() if resume_from is None else load_trainer_state(resume_from)
         if resume_from is not None and resume_from.parent != Path(output_dir).resolve():
@@ -160,10 +161,11 @@ class Trainer:
         """
         if self.resume_from is not None:
             load_optimizer_state(self.resume_from, model=self.model, optimizer=self.optimizer)
-            self._say(f"going on from {self.resume_from} at step {self.state.global_step}")
-        self._start_log()
+            self.log.say(f"going on from {self.resume_from} at step {self.state.global_step}")
+        if self.accelerator.is_main_process:
+            tidy(self.output_dir)
+        self.log.start(self.recipe, step=self.state.global_step)
         self._say_floor()
-        self.accelerator.init_trackers("bertkit", config=_flat(self.recipe))
         self.started = time.monotonic() - self.state.elapsed_seconds
         with self._catch_signals() as caught, self._progress_bar() as bar:
             loader = self._micro_batches(self.state.global_step)
@@ -191,10 +193,7 @@ class Trainer:
                         self.evaluate()
             self.save_checkpoint(evaluate=self.stopped_by is None)
         self._say_end()
-        for (
-            tracker
-        ) in self.accelerator.trackers:  # `end_training` would also end the process group, and runs may follow
-            tracker.finish()
+        self.log.finish()
         return self.state
 
     def training_step(
@@ -296,8 +295,8 @@ class Trainer:
         )
         metrics = {f"eval_{name}": value for name, value in metrics.items()}
         self.state.metrics |= metrics
-        self._log(metrics)
-        self._say(f"step {self.state.global_step}: " + ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
+        self.log.write(metrics, step=self.state.global_step)
+        self.log.say(f"step {self.state.global_step}: " + ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
         return metrics
 
     # Checkpoints
@@ -336,7 +335,7 @@ class Trainer:
 
         def remember(number: int, frame: FrameType | None) -> None:
             caught.append(signal.Signals(number).name)
-            self._say(f"{caught[-1]}: saving a checkpoint and stopping after this step")
+            self.log.say(f"{caught[-1]}: saving a checkpoint and stopping after this step")
 
         previous = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -347,23 +346,11 @@ class Trainer:
 
     # What is said and logged
 
-    def _say(self, line: str) -> None:
-        if self.accelerator.is_main_process and not self.quiet:
-            tqdm.write(line)
-
-    @contextlib.contextmanager
-    def _progress_bar(self) -> Iterator[tqdm]:
-        in_steps = self.max_steps is not None
-        with tqdm(
-            total=self.max_steps if in_steps else round(self.arguments.time_budget or 0),
-            initial=self.state.global_step if in_steps else int(self.state.elapsed_seconds),
-            unit="step" if in_steps else "s",
-            desc="training",
-            disable=self.quiet or not self.accelerator.is_main_process,
-            mininterval=1,
-            dynamic_ncols=True,
-        ) as bar:
-            yield bar
+    def _progress_bar(self) -> contextlib.AbstractContextManager[tqdm]:
+        if self.max_steps is not None:
+            return self.log.progress_bar(total=self.max_steps, done=self.state.global_step, unit="step")
+        budget = round(self.arguments.time_budget or 0)
+        return self.log.progress_bar(total=budget, done=int(self.state.elapsed_seconds), unit="s")
 
     def _show_progress(self, bar: tqdm) -> None:
         done = self.state.global_step if self.max_steps is not None else int(self.state.elapsed_seconds)
@@ -371,19 +358,19 @@ class Trainer:
 
     def _say_floor(self) -> None:
         unit = "tokens" if self.train_batches.tokens_per_example > 1 else "examples"
-        self._say(
+        self.log.say(
             f"{sum(p.numel() for p in self.model.parameters()):,} parameters; {self.batch_size} examples a step, "
             f"{len(self.train_batches):,} an epoch; {self.accelerator.num_processes} process(es) on "
             f"{self.accelerator.device}, precision {self.accelerator.mixed_precision}"
         )
-        self._say(
+        self.log.say(
             f"unigram entropy of the labels: {self.state.loss_floor:.4f} nats; a model that learns from its {unit} "
             "must get under it"
         )
 
     def _say_end(self) -> None:
         if self.stopped_by is not None:
-            self._say(
+            self.log.say(
                 f"stopped by {self.stopped_by} at step {self.state.global_step}; saved in {self.output_dir / 'last'}; go on "
                 "with --training.resume_from_checkpoint auto"
             )
@@ -394,31 +381,10 @@ class Trainer:
             loss, which = self.state.metrics[f"eval_{name}"], "evaluation"
         floor = self.state.loss_floor
         verdict = "under" if loss < floor else "NOT under"
-        self._say(
+        self.log.say(
             f"{which} {name.replace('_', ' ')} {loss:.4f}: {verdict} the unigram floor of {floor:.4f} nats "
             f"({floor - loss:+.4f})"
         )
-
-    def _start_log(self) -> None:
-        """Cut the log back to the step that the run goes on from."""
-        self.log_path = self.output_dir / "log.jsonl"
-        if self.accelerator.is_main_process:
-            self.output_dir.mkdir(parents=True, exist_ok=True)
-            tidy(self.output_dir)
-            lines = (
-                self.log_path.read_text(encoding="utf-8").splitlines(keepends=True) if self.log_path.exists() else []
-            )
-            whole = [line for line in lines if line.endswith("}\n")]  # a killed run may have torn its last line
-            kept = [line for line in whole if json.loads(line)["step"] <= self.state.global_step]
-            aside = self.log_path.with_suffix(".jsonl.new")
-            aside.write_text("".join(kept), encoding="utf-8")
-            aside.replace(self.log_path)
-
-    def _log(self, values: Mapping[str, float]) -> None:
-        self.accelerator.log(dict(values), step=self.state.global_step)
-        if self.accelerator.is_main_process:
-            with self.log_path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": self.state.global_step, **values}) + "\n")
 
     def _log_training(
         self, window: LossWindow, bar: tqdm, *, learning_rate: float, grad_norm: torch.Tensor | None
@@ -434,7 +400,7 @@ class Trainer:
         if grad_norm is not None:
             values["grad_norm"] = float(grad_norm)
         self.state.metrics |= losses
-        self._log(values)
+        self.log.write(values, step=self.state.global_step)
         bar.set_postfix_str(
             f"loss {losses['train_loss']:.4f}, {values['tokens_per_second']:,.0f} tokens/s", refresh=False
         )
@@ -453,18 +419,3 @@ def _leave_signals_to_the_parent(worker: int) -> None:
 
 def _is_due(step: int, every: int | None) -> bool:
     return every is not None and step % every == 0
-
-
-def _flat(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, int | float | str | bool]:
-    """Return a nested recipe as the flat mapping that trackers take.
-
-    >>> _flat({"model": {"family": "bert"}, "tokenizer": None})
-    {'model.family': 'bert', 'tokenizer': 'None'}
-    """
-    flat: dict[str, int | float | str | bool] = {}
-    for name, value in recipe.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value if isinstance(value, int | float | str | bool) else str(value)
-    return flat

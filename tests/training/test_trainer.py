@@ -93,7 +93,7 @@ def test_another_seed_trains_another_model(run):
 def launch(options, processes=1, **how):
     """Start a pretraining in processes of its own, on CPUs."""
     recipe = Path(__file__).parents[2] / "recipes" / "pretrain.py"
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "TQDM_MININTERVAL": "0.1"}
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--standalone"]
     command = [*command, str(recipe)] if processes > 1 else [sys.executable, str(recipe)]
     return subprocess.Popen(

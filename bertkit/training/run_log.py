@@ -1,0 +1,78 @@
+"""What a run says and writes down: lines and a progress bar for people, `log.jsonl` and the trackers for everything else."""
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from tqdm import tqdm
+
+FILE_NAME = "log.jsonl"
+
+
+class RunLog:
+    """The log of a run; every process has one, and only the main process's speaks and writes.
+
+    Args:
+        accelerator: knows the main process, and the trackers.
+        output_dir: the run's folder, which `log.jsonl` lies in.
+        quiet: no progress bar, and no lines.
+    """
+
+    def __init__(self, accelerator: Accelerator, output_dir: Path, *, quiet: bool) -> None:
+        self.accelerator = accelerator
+        self.path = output_dir / FILE_NAME
+        self.quiet = quiet or not accelerator.is_main_process
+
+    def start(self, recipe: Mapping[str, Any], *, step: int) -> None:
+        """Begin a log, or cut it back to the step that the run goes on from, and tell the trackers the recipe."""
+        if self.accelerator.is_main_process:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
+            whole = [line for line in lines if line.endswith("}\n")]  # a killed run may have torn its last line
+            kept = [line for line in whole if json.loads(line)["step"] <= step]
+            aside = self.path.with_suffix(".jsonl.new")
+            aside.write_text("".join(kept), encoding="utf-8")
+            aside.replace(self.path)
+        self.accelerator.init_trackers("bertkit", config=_flat(recipe))
+
+    def write(self, values: Mapping[str, float | str], *, step: int) -> None:
+        """Write an entry; words go to the file alone."""
+        numbers = {name: value for name, value in values.items() if not isinstance(value, str)}
+        self.accelerator.log(numbers, step=step)
+        if self.accelerator.is_main_process:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, **values}) + "\n")
+
+    def say(self, line: str) -> None:
+        """Print a line, above the progress bar."""
+        if not self.quiet:
+            tqdm.write(line)
+
+    @contextlib.contextmanager
+    def progress_bar(self, *, total: int, done: int, unit: str) -> Iterator[tqdm]:
+        """Show how far the training is, and the time left, while the context lasts."""
+        with tqdm(total=total, initial=done, unit=unit, desc="training", disable=self.quiet, dynamic_ncols=True) as bar:
+            yield bar
+
+    def finish(self) -> None:
+        """Close the trackers; the process group stays, for runs may follow."""
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
+
+
+def _flat(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, int | float | str | bool]:
+    """Return a nested recipe as the flat mapping that trackers take.
+
+    >>> _flat({"model": {"family": "bert"}, "tokenizer": None})
+    {'model.family': 'bert', 'tokenizer': 'None'}
+    """
+    flat: dict[str, int | float | str | bool] = {}
+    for name, value in recipe.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value if isinstance(value, int | float | str | bool) else str(value)
+    return flat
