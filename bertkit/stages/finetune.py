@@ -1,7 +1,6 @@
 """`bertkit finetune`: a checkpoint and labelled texts -> a checkpoint for the task, its predictions and how good they are."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -237,8 +236,7 @@ def _build_trainer(
         (folder / "recipe.yaml").write_text(run_yaml, encoding="utf-8")
         (folder / "README.md").write_text(card.render(state), encoding="utf-8")
 
-    batch_size = recipe.training.examples_per_step(train_batches.tokens_per_example)
-    epoch = math.ceil(len(train_batches) / batch_size)
+    epoch = recipe.training.batch_sizes(train_batches.tokens_per_example).steps_for(len(train_batches))
     return Trainer(
         model,
         train_batches,

@@ -4,6 +4,8 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Literal
 
+from bertkit.training.batch_sizes import BatchSizes
+
 TRACKERS = ("tensorboard", "trackio", "wandb")
 """Where the log can go besides `log.jsonl`; each is an extra of the package."""
 
@@ -14,6 +16,10 @@ class TrainingArguments:
 
     train_batch_size: int | str = 32
     """Examples (packed rows, in pretraining) in a step over all processes, or tokens as in "32768 tokens"."""
+    train_batch_size_start: int | str | None = None
+    """Size of the first step's batch, which then grows in a line to `train_batch_size` over `batch_size_warmup_steps`."""
+    batch_size_warmup_steps: int = 0
+    """Steps over which the batch grows from `train_batch_size_start`."""
     micro_batch_size: int | None = None
     """Most examples a process computes at once; what the global batch holds beyond that is accumulated. Default: all."""
     max_steps: int | None = None
@@ -53,10 +59,17 @@ class TrainingArguments:
     """Steps between two checkpoints, each evaluated when it is made; one is always made at the end. Default: pretraining only
     then, fine-tuning each epoch."""
     save_total_limit: int | None = 2
-    """Most checkpoints to keep, the best and the last among them; `null` keeps all."""
+    """Most checkpoints to keep, the best and the last always among them (two, where they differ); `null` keeps all."""
     metric_for_best_model: str | None = None
     """Evaluation metric that names the best checkpoint, a loss the lower the better and all others the higher. Default:
     the loss in pretraining, the task's main metric in fine-tuning."""
+    loss_policy: Literal["stop", "skip", "rollback"] = "stop"
+    """What follows when the loss or the gradient of a step is not finite, or the loss a spike: the run ends; the step makes no
+    update; or the run goes on from the last checkpoint and passes over the step when it comes again."""
+    loss_spike_factor: float | None = None
+    """How many times the median of the last 100 steps a loss must be to count as a spike; `null`: none does."""
+    max_bad_steps: int = 10
+    """Steps that `skip` or `rollback` may pass over before the run ends after all."""
     seed: int = 0
     """Key of every random choice: initial weights, data order, masks, dropout."""
     resume_from_checkpoint: str | None = None
@@ -84,7 +97,7 @@ class TrainingArguments:
         if self.max_time is not None:
             parse_duration(self.max_time)
         for name in ("max_steps", "num_train_epochs", "micro_batch_size", "logging_steps", "eval_steps", "save_steps",
-                     "save_total_limit", "eval_batch_size", "max_eval_batches", "max_grad_norm"):  # fmt: skip
+                     "save_total_limit", "eval_batch_size", "max_eval_batches", "max_grad_norm", "max_bad_steps"):  # fmt: skip
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"training.{name} is {value}; it must be greater than 0")
@@ -100,31 +113,49 @@ class TrainingArguments:
                 raise ValueError(f"training.report_to is {tracker!r}; choose from none, {', '.join(TRACKERS)}")
             if tracker != "none" and importlib.util.find_spec(tracker) is None:
                 raise ValueError(f"training.report_to {tracker} needs a package; pip install 'bertkit[{tracker}]'")
-        for name in ("learning_rate", "warmup_steps", "weight_decay", "dataloader_num_workers"):
+        for name in ("learning_rate", "warmup_steps", "weight_decay", "dataloader_num_workers",
+                     "batch_size_warmup_steps"):  # fmt: skip
             if getattr(self, name) < 0:
                 raise ValueError(f"training.{name} is {getattr(self, name)}; it must not be negative")
-        self.examples_per_step(tokens_per_example=1)
+        if self.loss_spike_factor is not None and self.loss_spike_factor <= 1:
+            raise ValueError(f"training.loss_spike_factor is {self.loss_spike_factor}; it must be greater than 1")
+        if (self.train_batch_size_start is None) != (self.batch_size_warmup_steps == 0):
+            raise ValueError(
+                "training.train_batch_size_start and training.batch_size_warmup_steps go together; give both"
+            )
+        self.batch_sizes(tokens_per_example=1)
 
     @property
     def time_budget(self) -> float | None:
         """`max_time` in seconds."""
         return None if self.max_time is None else parse_duration(self.max_time)
 
-    def examples_per_step(self, tokens_per_example: int) -> int:
-        """Return the global batch size in examples.
+    def batch_sizes(self, tokens_per_example: int) -> BatchSizes:
+        """Return the global batch size of every step, in examples.
 
         Args:
             tokens_per_example: length of a row, for a batch size given in tokens.
 
         Raises:
-            ValueError: `train_batch_size` is not a positive number of examples or tokens.
+            ValueError: a size that is not a positive number of examples or tokens, or a first batch larger than the others.
         """
-        size = str(self.train_batch_size).split()
-        if size and size[0].isdecimal() and int(size[0]) > 0 and size[1:] in ([], ["tokens"]):
-            return max(int(size[0]) // (tokens_per_example if size[1:] else 1), 1)
-        raise ValueError(
-            f"training.train_batch_size is {self.train_batch_size!r}; give examples, as 32, or tokens, as '32768 tokens'"
-        )
+        final = _examples("train_batch_size", self.train_batch_size, tokens_per_example)
+        if self.train_batch_size_start is None:
+            return BatchSizes(final=final, first=final, growing_steps=0)
+        first = _examples("train_batch_size_start", self.train_batch_size_start, tokens_per_example)
+        if first > final:
+            raise ValueError(
+                f"training.train_batch_size_start is {self.train_batch_size_start}, more than training.train_batch_size, "
+                f"{self.train_batch_size}; a batch can only grow"
+            )
+        return BatchSizes(final=final, first=first, growing_steps=self.batch_size_warmup_steps)
+
+
+def _examples(name: str, value: int | str, tokens_per_example: int) -> int:
+    size = str(value).split()
+    if size and size[0].isdecimal() and int(size[0]) > 0 and size[1:] in ([], ["tokens"]):
+        return max(int(size[0]) // (tokens_per_example if size[1:] else 1), 1)
+    raise ValueError(f"training.{name} is {value!r}; give examples, as 32, or tokens, as '32768 tokens'")
 
 
 def parse_duration(text: str) -> float:

@@ -1,11 +1,15 @@
 """What the Trainer draws from: batches that are computed from the places of their examples in an endless stream."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
+
+from bertkit.data.keyed_random import keyed_bits
+
+Number = TypeVar("Number")
 
 IGNORED_LABEL = -100
 
@@ -55,7 +59,7 @@ class Batches(Protocol):
         """Begin an evaluation."""
 
 
-class MicroBatches(Dataset[dict[str, torch.Tensor]]):
+class MicroBatches(Dataset[dict[str, torch.Tensor]], Generic[Number]):
     """The micro-batches of one process, by number.
 
     Args:
@@ -65,13 +69,30 @@ class MicroBatches(Dataset[dict[str, torch.Tensor]]):
     """
 
     def __init__(
-        self, batches: Batches, *, bounds: Callable[[int], tuple[int, int]], progress: Callable[[int], float]
+        self, batches: Batches, *, bounds: Callable[[Number], tuple[int, int]], progress: Callable[[Number], float]
     ) -> None:
         self.batches = batches
         self.bounds = bounds
         self.progress = progress
 
-    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+    def __getitem__(self, number: Number) -> dict[str, torch.Tensor]:
         start, stop = self.bounds(number)
         batch = self.batches.batch(start, stop, self.progress(number))
         return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in batch.items()}
+
+
+def digest(batch: Mapping[str, torch.Tensor], label_counts: Mapping[str, str]) -> int:
+    """Sum up what a batch asks of the model in 64 bits: its tokens, where they stand in their examples, and its labels.
+
+    The digests of the parts of a batch add up (modulo 2**64) to the digest of the whole, however it was divided.
+
+    Args:
+        batch: a micro-batch.
+        label_counts: as `Batches.label_counts`.
+    """
+    real = batch["attention_mask"].numpy() != 0
+    hashes = [keyed_bits(batch["input_ids"].numpy()[real], batch["position_ids"].numpy()[real])]
+    for name in label_counts.values():
+        labels = batch[name].numpy()
+        hashes.append(keyed_bits(name, labels[labels != IGNORED_LABEL]))
+    return sum(int(bits.sum(dtype=np.uint64)) for bits in hashes) % 2**64

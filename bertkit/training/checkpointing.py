@@ -3,24 +3,30 @@
 Weights and optimizer state are safetensors and everything else is JSON: reading a checkpoint cannot run code.
 """
 
+import contextlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
+    get_model_state_dict,
     get_optimizer_state_dict,
+    set_model_state_dict,
     set_optimizer_state_dict,
 )
+
+from bertkit.training.manifest import find_damage, write_manifest
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 _SLOT_SEPARATOR = "|"  # between an optimizer slot and a parameter name, in the file of the optimizer's state
@@ -44,6 +50,43 @@ class TrainerState:
     """Step of the checkpoint that has it."""
     metrics: dict[str, float] = field(default_factory=dict)
     """The last logged training losses, and the last evaluation."""
+    window_sums: list[float] = field(default_factory=list)
+    """Losses since the last entry of the log, added up over its steps."""
+    window_steps: int = 0
+    """Steps in it."""
+    window_digest: int = 0
+    """Digest of its batches."""
+    recent_losses: list[float] = field(default_factory=list)
+    """What the next loss is compared with to tell a spike."""
+    passed_over: list[int] = field(default_factory=list)
+    """Steps that went wrong and made no update, counted from 1."""
+    loss_scale: dict[str, Any] = field(default_factory=dict)
+    """State of the fp16 loss scaler, where there is one."""
+
+
+class OutputError(ValueError):
+    """The run's folder cannot be written to."""
+
+
+@contextlib.contextmanager
+def writing_to(output_dir: Path) -> Iterator[None]:
+    """Turn what goes wrong while files of a run are written into one line that says what is left.
+
+    Raises:
+        OutputError: disk full, folder read-only or gone.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+        whole = next((folder for folder in reversed(checkpoint_folders(output_dir)) if not find_damage(folder)), None)
+        left = (
+            f"the last whole checkpoint is {whole}; when the folder can be written to again, go on with "
+            "--training.resume_from_checkpoint auto"
+            if whole
+            else "it holds no checkpoint yet; give an --output_dir that can be written to"
+        )
+        raise OutputError(f"cannot write to {output_dir}: {reason}; {left}") from error
 
 
 def checkpoint_folders(output_dir: Path) -> list[Path]:
@@ -97,39 +140,59 @@ def save_checkpoint(
         The checkpoint's folder.
     """
     folder = output_dir / f"checkpoint-{state.global_step}"
-    # A compiled model's parameters bear the wrapper's name, which no other model would find.
-    weights = {name.replace("_orig_mod.", ""): tensor for name, tensor in accelerator.get_state_dict(model).items()}
-    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)  # all on the main process, nothing on the others
+    weights = get_model_state_dict(model, options=options)
     state_dict: Any = get_optimizer_state_dict(model, _plain(optimizer), options=options)
-    slots = state_dict.get("state", {})  # all of it on the main process, nothing on the others
     if accelerator.is_main_process:
-        aside = output_dir / f".{folder.name}.{os.getpid()}"
-        shutil.rmtree(aside, ignore_errors=True)
-        (aside / "state").mkdir(parents=True)
-        accelerator.unwrap_model(model, keep_torch_compile=False).save_pretrained(aside, state_dict=weights)
-        write_extras(aside)
         tensors = {
             f"{slot}{_SLOT_SEPARATOR}{parameter}": tensor.contiguous()
-            for parameter, slots_of_parameter in slots.items()
-            for slot, tensor in slots_of_parameter.items()
+            for parameter, slots in state_dict.get("state", {}).items()
+            for slot, tensor in slots.items()
         }
-        save_file(tensors, aside / "state" / "optimizer.safetensors")
-        (aside / "state" / "trainer_state.json").write_text(
-            json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8"
-        )
-        for path in [*aside.rglob("*"), aside]:
-            _sync(path)
-        replaced = output_dir / f".replaced-{folder.name}.{os.getpid()}"
-        if folder.exists():  # a finished run that was asked to go on
-            folder.rename(replaced)
-        aside.replace(folder)
-        shutil.rmtree(replaced, ignore_errors=True)
-        _sync(output_dir)
-        _point(output_dir / "last", folder)
-        if state.best_step is not None:
-            _point(output_dir / "best", output_dir / f"checkpoint-{state.best_step}")
+        aside = output_dir / f".{folder.name}.{os.getpid()}"
+        try:
+            with writing_to(output_dir):
+                shutil.rmtree(aside, ignore_errors=True)
+                aside.mkdir()
+                (aside / "state").mkdir()
+                accelerator.unwrap_model(model, keep_torch_compile=False).save_pretrained(aside, state_dict=weights)
+                write_extras(aside)
+                save_file(tensors, aside / "state" / "optimizer.safetensors")
+                state_json = json.dumps(asdict(state), indent=2) + "\n"
+                (aside / "state" / "trainer_state.json").write_text(state_json, encoding="utf-8")
+                write_manifest(aside)
+                _put_in_place(aside, folder)
+                _point(output_dir / "last", folder)
+                if state.best_step is not None:
+                    _point(output_dir / "best", output_dir / f"checkpoint-{state.best_step}")
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
     accelerator.wait_for_everyone()
     return folder
+
+
+def _put_in_place(aside: Path, folder: Path) -> None:
+    """Flush what was written aside and give it its name."""
+    for path in [*aside.rglob("*"), aside]:
+        _sync(path)
+    replaced = folder.with_name(f".replaced-{folder.name}.{os.getpid()}")
+    if folder.exists():  # a finished run that was asked to go on
+        folder.rename(replaced)
+    aside.replace(folder)
+    shutil.rmtree(replaced, ignore_errors=True)
+    _sync(folder.parent)
+
+
+def load_weights(folder: Path, *, model: nn.Module) -> None:
+    """Give the prepared model the weights of a checkpoint of its own run; to be called by every process."""
+    options = StateDictOptions(
+        full_state_dict=True,
+        cpu_offload=True,
+        broadcast_from_rank0=torch.distributed.is_initialized(),
+        strict=False,  # of tied weights a file holds one
+    )
+    weights: dict[str, Any] = dict(load_file(folder / "model.safetensors"))
+    set_model_state_dict(model, weights, options=options)
 
 
 def load_optimizer_state(folder: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -162,19 +225,33 @@ def load_trainer_state(folder: Path) -> TrainerState:
     return TrainerState(**json.loads(path.read_text(encoding="utf-8")))
 
 
-def find_checkpoint(output_dir: Path, resume_from_checkpoint: str | None) -> Path | None:
+def find_checkpoint(
+    output_dir: Path, resume_from_checkpoint: str | None, *, warn: Callable[[str], None] = print
+) -> Path | None:
     """Return the checkpoint folder that `resume_from_checkpoint` means, if it means one.
 
     Args:
         output_dir: the run's folder.
-        resume_from_checkpoint: a folder, "auto" for the run's newest one if there is any, or None for a fresh start.
+        resume_from_checkpoint: a folder, "auto" for the run's newest whole one if there is any, or None for a fresh start.
+        warn: told of damaged checkpoints that "auto" passes over.
 
     Raises:
-        ValueError: the folder does not exist, or what the run would write meets checkpoints that it did not come from.
+        ValueError: the folder does not exist or is damaged, or what the run would write meets checkpoints that it did not
+            come from.
     """
     present = checkpoint_folders(output_dir)
     if resume_from_checkpoint == "auto":
-        return present[-1] if present else None
+        for folder in reversed(present):
+            damage = find_damage(folder)
+            if damage is None:
+                return folder
+            warn(f"{folder} is damaged and passed over: {damage}")
+        if present:
+            raise ValueError(
+                f"every checkpoint in {output_dir} is damaged; give another --output_dir, or "
+                "training.resume_from_checkpoint a checkpoint elsewhere"
+            )
+        return None
     if resume_from_checkpoint is None:
         if present:
             raise ValueError(
@@ -190,23 +267,32 @@ def find_checkpoint(output_dir: Path, resume_from_checkpoint: str | None) -> Pat
             f"{output_dir} already holds {present[-1].name}, which the run would overwrite when it goes on from {folder}; "
             "give another --output_dir, or training.resume_from_checkpoint auto"
         )
+    if (folder / "state").is_dir() and (damage := find_damage(folder)):
+        raise ValueError(
+            f"{folder} is damaged: {damage}; give another checkpoint, or training.resume_from_checkpoint auto for the newest "
+            "whole one"
+        )
     return folder
 
 
-def tidy(output_dir: Path) -> None:
-    """Undo what a run that was killed while saving left behind: half-written folders, and a checkpoint moved out of the way.
+def tidy(output_dir: Path, *, step: int) -> None:
+    """Undo what a run that was killed while saving left behind, and set aside damaged checkpoints it will write anew.
 
     Args:
         output_dir: the run's folder.
+        step: where the run goes on: any checkpoint behind it is one that was passed over as damaged.
     """
     for moved in output_dir.glob(".replaced-checkpoint-*"):
         original = output_dir / moved.name.removeprefix(".replaced-").split(".")[0]
-        if not original.exists():
+        if not original.exists() and _step_of(original) <= step:
             moved.rename(original)
         else:
             shutil.rmtree(moved)
     for half_written in output_dir.glob(".checkpoint-*"):
         shutil.rmtree(half_written)
+    for folder in checkpoint_folders(output_dir):
+        if _step_of(folder) > step:
+            folder.rename(folder.with_name(f"damaged-{folder.name}"))
 
 
 def remove_old_checkpoints(output_dir: Path, *, limit: int | None, best_step: int | None) -> None:

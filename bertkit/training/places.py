@@ -1,8 +1,11 @@
-"""Where a process finds its examples: places in the endless stream, by the number of the micro-batch."""
+"""Where a process finds its examples: places in the endless stream, by the numbers of the step and the micro-batch."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+
+from bertkit.training.batch_sizes import BatchSizes
 
 
 @dataclass(frozen=True)
@@ -10,32 +13,43 @@ class Places:
     """Where the examples of a process's micro-batches are in the stream; sent to the processes that prepare batches.
 
     Args:
-        batch_size: examples in a step over all processes.
+        sizes: the global batch size of every step.
         rank: which process.
         processes: of how many.
-        accumulation: micro-batches in a step.
+        micro_batch_size: most examples a process computes at once; None: all of its share.
         max_steps: steps of the training, unless a time budget decides.
         share_of_time: share of that budget that is spent, in memory shared with the processes that prepare batches.
     """
 
-    batch_size: int
+    sizes: BatchSizes
     rank: int
     processes: int
-    accumulation: int
+    micro_batch_size: int | None
     max_steps: int | None
     share_of_time: torch.Tensor
 
-    def bounds(self, number: int) -> tuple[int, int]:
-        """Return the places of the first example of a micro-batch and behind its last, by its number in the run."""
-        step, micro = divmod(number, self.accumulation)
-        first = self.rank * self.batch_size // self.processes
-        last = (self.rank + 1) * self.batch_size // self.processes
-        start = first + micro * (last - first) // self.accumulation
-        stop = first + (micro + 1) * (last - first) // self.accumulation
-        return step * self.batch_size + start, step * self.batch_size + stop
+    def micro_batches(self, step: int) -> int:
+        """Return the micro-batches of a step: equally many in every process, none of them empty."""
+        size = self.sizes.of(step)
+        share = -(-size // self.processes)  # of the process that has most
+        micro_batch_size = min(self.micro_batch_size or share, share)
+        return min(-(-share // micro_batch_size), size // self.processes)
 
-    def progress(self, number: int) -> float:
-        """Return how far the training is at a micro-batch, from 0 to 1."""
+    def bounds(self, step: int, micro: int) -> tuple[int, int]:
+        """Return the places of the first example of a micro-batch and behind its last."""
+        size, before, micro_batches = self.sizes.of(step), self.sizes.before(step), self.micro_batches(step)
+        first = before + self.rank * size // self.processes
+        length = before + (self.rank + 1) * size // self.processes - first
+        return first + micro * length // micro_batches, first + (micro + 1) * length // micro_batches
+
+    def from_step(self, step: int) -> Iterator[tuple[int, int]]:
+        """Yield the numbers of step and micro-batch from a step on, to the end of the training."""
+        while self.max_steps is None or step < self.max_steps:
+            yield from ((step, micro) for micro in range(self.micro_batches(step)))
+            step += 1
+
+    def progress(self, step: int) -> float:
+        """Return how far the training is at a step, from 0 to 1."""
         if self.max_steps is None:
             return self.share_of_time.item()
-        return min(number // self.accumulation / self.max_steps, 1.0)
+        return min(step / self.max_steps, 1.0)

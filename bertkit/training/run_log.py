@@ -2,12 +2,15 @@
 
 import contextlib
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 from tqdm import tqdm
+
+from bertkit.training.checkpointing import writing_to
 
 FILE_NAME = "log.jsonl"
 
@@ -28,28 +31,37 @@ class RunLog:
 
     def start(self, recipe: Mapping[str, Any], *, step: int) -> None:
         """Begin a log, or cut it back to the step that the run goes on from, and tell the trackers the recipe."""
-        if self.accelerator.is_main_process:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
-            whole = [line for line in lines if line.endswith("}\n")]  # a killed run may have torn its last line
-            kept = [line for line in whole if json.loads(line)["step"] <= step]
-            aside = self.path.with_suffix(".jsonl.new")
-            aside.write_text("".join(kept), encoding="utf-8")
-            aside.replace(self.path)
+        self.cut_back(step=step)
         self.accelerator.init_trackers("bertkit", config=_flat(recipe))
+
+    def cut_back(self, *, step: int) -> None:
+        """Drop the entries behind a step, which the run will make again."""
+        if self.accelerator.is_main_process:
+            with writing_to(self.path.parent):
+                lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
+                whole = [line for line in lines if line.endswith("}\n")]  # a killed run may have torn its last line
+                kept = [line for line in whole if json.loads(line)["step"] <= step]
+                aside = self.path.with_suffix(".jsonl.new")
+                aside.write_text("".join(kept), encoding="utf-8")
+                aside.replace(self.path)
 
     def write(self, values: Mapping[str, float | str], *, step: int) -> None:
         """Write an entry; words go to the file alone."""
         numbers = {name: value for name, value in values.items() if not isinstance(value, str)}
         self.accelerator.log(numbers, step=step)
         if self.accelerator.is_main_process:
-            with self.path.open("a", encoding="utf-8") as file:
+            with writing_to(self.path.parent), self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, **values}) + "\n")
 
     def say(self, line: str) -> None:
         """Print a line, above the progress bar."""
         if not self.quiet:
             tqdm.write(line)
+
+    def warn(self, line: str) -> None:
+        """Print a line that is meant even for those who asked for quiet."""
+        if self.accelerator.is_main_process:
+            tqdm.write(f"warning: {line}", file=sys.stderr)
 
     @contextlib.contextmanager
     def progress_bar(self, *, total: int, done: int, unit: str) -> Iterator[tqdm]:

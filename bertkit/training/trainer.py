@@ -8,8 +8,9 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,18 +25,21 @@ from transformers.utils import logging as transformers_logging
 
 from bertkit.data.keyed_random import keyed_seed
 from bertkit.training.arguments import TrainingArguments
-from bertkit.training.batches import IGNORED_LABEL, Batches, MicroBatches
+from bertkit.training.batches import IGNORED_LABEL, Batches, MicroBatches, digest
 from bertkit.training.checkpointing import (
     TrainerState,
+    checkpoint_folders,
     load_optimizer_state,
     load_trainer_state,
+    load_weights,
     remove_old_checkpoints,
     save_checkpoint,
     tidy,
+    writing_to,
 )
 from bertkit.training.evaluation import evaluate_batches, without_ids
 from bertkit.training.host_memory import keep_freed_memory
-from bertkit.training.loss_window import LossWindow
+from bertkit.training.losses import SPIKE_MEMORY, LossWindow, StepLosses, what_is_wrong
 from bertkit.training.optimization import build_optimizer, learning_rate_factor
 from bertkit.training.places import Places
 from bertkit.training.run_log import RunLog
@@ -96,33 +100,34 @@ class Trainer:
             self.state.best_metric = self.state.best_step = None  # those of a run in another folder
         self.state.loss_floor = train_batches.loss_floor
         self.stopped_by: str | None = None
-        self.train_loss = math.nan
 
         if self.accelerator.mixed_precision == "fp16" and self.accelerator.device.type == "cpu":
             raise ValueError("fp16 needs a GPU; on CPUs give training.mixed_precision no or bf16")
-        self.batch_size = arguments.examples_per_step(train_batches.tokens_per_example)
+        self.sizes = arguments.batch_sizes(train_batches.tokens_per_example)
         processes = self.accelerator.num_processes
-        if self.batch_size < processes:
-            raise ValueError(f"a global batch of {self.batch_size} examples cannot be shared by {processes} processes")
+        if self.sizes.first < processes:
+            raise ValueError(f"a global batch of {self.sizes.first} examples cannot be shared by {processes} processes")
         known = train_batches.metric_names
         self.best_by = arguments.metric_for_best_model or known[0]
         if self.best_by not in known:
             raise ValueError(
                 f"training.metric_for_best_model is {self.best_by!r}; the evaluation gives {', '.join(known)}"
             )
-        per_process = -(-self.batch_size // processes)
-        micro_batch_size = min(arguments.micro_batch_size or per_process, per_process)
-        # No more micro-steps than the smallest share has examples: every process makes equally many, none of them empty.
-        self.accumulation = min(-(-per_process // micro_batch_size), self.batch_size // processes)
         self.max_steps = self._length_in_steps()
         self.places = Places(
-            batch_size=self.batch_size,
+            sizes=self.sizes,
             rank=self.accelerator.process_index,
             processes=processes,
-            accumulation=self.accumulation,
+            micro_batch_size=arguments.micro_batch_size,
             max_steps=self.max_steps,
             share_of_time=torch.zeros((), dtype=torch.float64).share_memory_(),
         )
+        self.loss_names = ["loss", *(term for term in train_batches.loss_terms if term != "loss")]
+        self.window = LossWindow(self.loss_names, self.state.window_sums, self.state.window_steps)
+        self.unread: deque[StepLosses] = deque()  # of the last steps, perhaps still on their way to the host
+        self.learning_rate = 0.0
+        self.grad_norm: float | None = None
+        self.has_said_frozen = False
 
         if arguments.gradient_checkpointing:
             model.activation_checkpointing_enable()
@@ -134,7 +139,7 @@ class Trainer:
     def _length_in_steps(self) -> int | None:
         arguments = self.arguments
         if arguments.num_train_epochs is not None:
-            return math.ceil(arguments.num_train_epochs * len(self.train_batches) / self.batch_size)
+            return self.sizes.steps_for(math.ceil(arguments.num_train_epochs * len(self.train_batches)))
         if arguments.max_steps is None and arguments.max_time is None:
             raise ValueError(
                 "how long to train? give training.max_steps, training.num_train_epochs or training.max_time"
@@ -158,86 +163,97 @@ class Trainer:
 
         Returns:
             Where the training ended; `stopped_by` names the signal, if one ended it.
+
+        Raises:
+            FloatingPointError: a step went wrong, and `loss_policy` does not say to pass it over, or too many did.
+            OutputError: the run's folder cannot be written to.
         """
         if self.resume_from is not None:
-            load_optimizer_state(self.resume_from, model=self.model, optimizer=self.optimizer)
+            self._load(self.resume_from)
             self.log.say(f"going on from {self.resume_from} at step {self.state.global_step}")
         if self.accelerator.is_main_process:
-            tidy(self.output_dir)
+            with writing_to(self.output_dir):
+                self.output_dir.mkdir(parents=True, exist_ok=True)
+                tidy(self.output_dir, step=self.state.global_step)
         self.log.start(self.recipe, step=self.state.global_step)
         self._say_floor()
         self.started = time.monotonic() - self.state.elapsed_seconds
+        self.entry_started, self.entry_tokens = time.monotonic(), self.state.tokens_seen
+        if self.arguments.loss_policy == "rollback" and self.resume_from is None:
+            self.save_checkpoint(evaluate=False)  # somewhere to go back to
         with self._catch_signals() as caught, self._progress_bar() as bar:
             loader = self._micro_batches(self.state.global_step)
-            window = LossWindow(self.train_batches.loss_terms, self.state.tokens_seen)
-            while not self._is_over():
-                micro_batches = [next(loader) for _ in range(self.accumulation)]
+            has_stepped = False
+            while True:
+                if self._read_losses(but=0 if self._is_due() else 1) == "rolled back":
+                    loader, has_stepped = self._micro_batches(self.state.global_step), False
+                if has_stepped:
+                    self._after_step(bar)
+                if self._is_over():
+                    break
+                micro_batches = [next(loader) for _ in range(self.places.micro_batches(self.state.global_step))]
                 counts, stop, elapsed = self._agree(micro_batches, caught, time.monotonic() - self.started)
                 if stop:
                     self.stopped_by = next(iter(caught), "a signal to another process")
                     break
                 self.state.elapsed_seconds = elapsed
                 self.places.share_of_time.fill_(self.progress())
-                learning_rate = self._set_learning_rate()
-                grad_norm = self.training_step(micro_batches, counts, window)
+                self._set_learning_rate()
+                if self.state.global_step + 1 not in self.state.passed_over:
+                    self.training_step(micro_batches, counts)
+                    self.state.tokens_seen += counts["tokens"]
+                    self.state.window_digest = keyed_seed(self.state.window_digest, counts["digest"])
                 self.state.global_step += 1
-                self.state.tokens_seen += counts["tokens"]
-                self._show_progress(bar)
-                if self.state.global_step % self.arguments.logging_steps == 0 or self._is_over():
-                    self._log_training(window, bar, learning_rate=learning_rate, grad_norm=grad_norm)
-                    window = LossWindow(self.train_batches.loss_terms, self.state.tokens_seen)
-                if not self._is_over():
-                    if _is_due(self.state.global_step, self.arguments.save_steps):
-                        self.save_checkpoint()
-                    elif _is_due(self.state.global_step, self.arguments.eval_steps):
-                        self.evaluate()
+                has_stepped = True
+            self._read_losses(but=0)
             self.save_checkpoint(evaluate=self.stopped_by is None)
         self._say_end()
         self.log.finish()
         return self.state
 
-    def training_step(
-        self, micro_batches: list[dict[str, torch.Tensor]], counts: dict[str, int], window: LossWindow
-    ) -> torch.Tensor | None:
-        """Make one optimizer step.
+    def training_step(self, micro_batches: Sequence[Mapping[str, torch.Tensor]], counts: Mapping[str, int]) -> None:
+        """Make one optimizer step, unless the policy is to skip those that go wrong and this one does.
 
         Args:
             micro_batches: this process's share of the global batch.
             counts: labels of the whole step over all processes, by argument of the model's forward.
-            window: losses are added to it.
-
-        Returns:
-            The gradient's norm before clipping, if it is clipped.
         """
         self.model.train()
         step, device = self.state.global_step, self.accelerator.device
+        losses = StepLosses(self.loss_names, step=step + 1)
         divisors = {
             name: torch.full((), max(counts[name], 1), device=device) for name in self.train_batches.label_counts
         }
         for micro, batch in enumerate(micro_batches):
             is_last = micro == len(micro_batches) - 1
-            start, _ = self.places.bounds(step * self.accumulation + micro)
+            start, _ = self.places.bounds(step, micro)
             torch.manual_seed(keyed_seed(self.arguments.seed, "dropout", step, start))
             with contextlib.nullcontext() if is_last else self.accelerator.no_sync(self.model):
                 outputs = self.model(**send_to_device(without_ids(batch), device, non_blocking=True), **divisors)
                 # The counts are the whole step's, and data parallelism averages: undo the average.
                 self.accelerator.backward(outputs.loss * self.accelerator.num_processes)
-            window.add(outputs)
-        window.steps += 1
-        grad_norm = None
-        if self.arguments.max_grad_norm is not None:
-            grad_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.arguments.max_grad_norm)
-        self.optimizer.step()
+            losses.add(outputs)
+        skips = self.arguments.loss_policy == "skip"
+        if self.arguments.max_grad_norm is not None or skips:
+            largest = self.arguments.max_grad_norm or math.inf
+            losses.grad_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), largest)
+        losses.send()
+        self.unread.append(losses)
+        if not (skips and self._read_losses(but=0) == "passed over"):
+            self.optimizer.step()
+        elif self.accelerator.scaler is not None:
+            self.accelerator.scaler.update()
         self.optimizer.zero_grad()
-        return grad_norm
 
     def _micro_batches(self, first_step: int) -> Iterator[dict[str, torch.Tensor]]:
-        micro_batches = MicroBatches(self.train_batches, bounds=self.places.bounds, progress=self.places.progress)
-        steps = self.max_steps if self.max_steps is not None else 2**40  # a time budget ends the loop itself
-        numbers = range(first_step * self.accumulation, steps * self.accumulation)
+        micro_batches = MicroBatches[tuple[int, int]](
+            self.train_batches,
+            bounds=lambda number: self.places.bounds(*number),
+            progress=lambda number: self.places.progress(number[0]),
+        )
         loader = DataLoader(
             micro_batches,
-            sampler=numbers,
+            sampler=_Numbers(self.places, first_step),
             batch_size=None,
             num_workers=self.arguments.dataloader_num_workers,
             pin_memory=self.accelerator.device.type == "cuda",
@@ -246,33 +262,105 @@ class Trainer:
         )
         return iter(loader)
 
-    def _agree(
-        self, micro_batches: list[dict[str, torch.Tensor]], caught: list[str], elapsed: float
-    ) -> tuple[dict[str, int], bool, float]:
-        """Add up over all processes the step's labels and tokens; agree whether to stop and on the time that has passed."""
-        label_counts = self.train_batches.label_counts
-        numbers = [
-            *(
-                sum(int((batch[labels] != IGNORED_LABEL).sum()) for batch in micro_batches)
-                for labels in label_counts.values()
-            ),
-            sum(int(batch["attention_mask"].sum()) for batch in micro_batches),
-            bool(caught),
-            elapsed if self.accelerator.is_main_process else 0.0,
-        ]
-        together = torch.tensor(numbers, dtype=torch.float64)
-        if self.host_group is not None:
-            torch.distributed.all_reduce(together, group=self.host_group)
-        *counts, tokens, stop, elapsed = together.tolist()
-        names = dict(zip(label_counts, map(int, counts), strict=True))
-        return {**names, "tokens": int(tokens)}, stop > 0, elapsed
+    def _read_losses(self, *, but: int) -> str | None:
+        """Read what the steps' losses were, all of them `but` the newest, and do as the policy says if one went wrong.
 
-    def _set_learning_rate(self) -> float:
+        Returns:
+            "passed over" or "rolled back", if a step was.
+        """
+        while len(self.unread) > but:
+            losses = self.unread.popleft()
+            values = self._add_up(torch.tensor(losses.read(), dtype=torch.float64)).tolist()
+            grad_norm = None if losses.grad_norm is None else float(losses.grad_norm)
+            wrong = what_is_wrong(values[0], self.state.recent_losses, self.arguments.loss_spike_factor)
+            if wrong is None and grad_norm is not None and not math.isfinite(grad_norm) and not self.accelerator.scaler:
+                wrong = f"the gradient's norm is {grad_norm}"  # of no harm where a scaler of fp16 looks for it
+            if wrong is not None:
+                return self._pass_over(losses.step, wrong)
+            self.window.add(values)
+            self.state.recent_losses = [*self.state.recent_losses, values[0]][-SPIKE_MEMORY:]
+            self.grad_norm = grad_norm
+        return None
+
+    def _pass_over(self, step: int, wrong: str) -> str:
+        """Do as the policy says about a step that went wrong."""
+        policy, passed_over = self.arguments.loss_policy, [*self.state.passed_over, step]
+        folders = checkpoint_folders(self.output_dir)
+        if policy == "stop" or len(passed_over) > self.arguments.max_bad_steps:
+            so_far = f", the {len(passed_over)}th step that went wrong" if policy != "stop" else ""
+            go_on = f"go on from {folders[-1]}" if folders else "start again"
+            raise FloatingPointError(
+                f"{wrong} at step {step}{so_far}; {go_on} with a lower training.learning_rate, or with training.loss_policy "
+                "skip or rollback"
+            )
+        if policy == "skip":
+            self.log.warn(f"step {step} makes no update: {wrong}")
+            self.log.write({"skipped": wrong}, step=step)
+            self.state.passed_over = passed_over
+            return "passed over"
+        self.log.warn(f"back to {folders[-1]}; step {step} will be passed over: {wrong}")
+        self.unread.clear()
+        self.state = replace(load_trainer_state(folders[-1]), elapsed_seconds=self.state.elapsed_seconds)
+        self.state.passed_over = sorted({*self.state.passed_over, *passed_over})
+        self.window = LossWindow(self.loss_names, self.state.window_sums, self.state.window_steps)
+        load_weights(folders[-1], model=self.model)
+        self._load(folders[-1])
+        self.log.cut_back(step=self.state.global_step)
+        self.log.write({"rolled_back": wrong, "passed_over": step}, step=self.state.global_step)
+        return "rolled back"
+
+    def _load(self, folder: Path) -> None:
+        """Load what goes on beside the weights and the counters."""
+        load_optimizer_state(folder, model=self.model, optimizer=self.optimizer)
+        if self.accelerator.scaler is not None and self.state.loss_scale:
+            self.accelerator.scaler.load_state_dict(self.state.loss_scale)
+
+    def _is_due(self) -> bool:
+        """Return whether anything is to be done after the step that was made last."""
+        every = (self.arguments.logging_steps, self.arguments.save_steps, self.arguments.eval_steps)
+        return self._is_over() or any(_is_due(self.state.global_step, steps) for steps in every)
+
+    def _after_step(self, bar: tqdm) -> None:
+        """Show, log, save and evaluate what is due."""
+        self._show_progress(bar)
+        if self._is_over() or _is_due(self.state.global_step, self.arguments.logging_steps):
+            self._log_training(bar)
+        if self._is_over():
+            return  # the end saves and evaluates
+        if _is_due(self.state.global_step, self.arguments.save_steps):
+            self.save_checkpoint()
+        elif _is_due(self.state.global_step, self.arguments.eval_steps):
+            self.evaluate()
+
+    def _agree(
+        self, micro_batches: Sequence[Mapping[str, torch.Tensor]], caught: Sequence[str], elapsed: float
+    ) -> tuple[dict[str, int], bool, float]:
+        """Add up over all processes the step's labels, tokens and digests; agree whether to stop and on the time passed."""
+        label_counts = self.train_batches.label_counts
+        numbers = {
+            name: sum(int((batch[labels] != IGNORED_LABEL).sum()) for batch in micro_batches)
+            for name, labels in label_counts.items()
+        }
+        numbers["tokens"] = sum(int(batch["attention_mask"].sum()) for batch in micro_batches)
+        numbers["digest"] = _signed(sum(digest(batch, label_counts) for batch in micro_batches))
+        numbers["stop"] = bool(caught)
+        numbers["microseconds"] = round(elapsed * 1e6) if self.accelerator.is_main_process else 0
+        sums = self._add_up(torch.tensor(list(numbers.values()))).tolist()
+        together = dict(zip(numbers, sums, strict=True))
+        return together, together["stop"] > 0, together["microseconds"] / 1e6
+
+    def _add_up(self, numbers: torch.Tensor) -> torch.Tensor:
+        """Add up numbers over all processes, in the hosts' memory."""
+        if self.host_group is not None:
+            torch.distributed.all_reduce(numbers, group=self.host_group)
+        return numbers
+
+    def _set_learning_rate(self) -> None:
         step = self.state.global_step
         factor = learning_rate_factor(self.arguments, step=step, max_steps=self.max_steps, progress=self.progress())
+        self.learning_rate = self.arguments.learning_rate * factor
         for group in self.optimizer.param_groups:
-            group["lr"] = self.arguments.learning_rate * factor
-        return self.arguments.learning_rate * factor
+            group["lr"] = self.learning_rate
 
     # Evaluation
 
@@ -318,7 +406,13 @@ class Trainer:
             model=self.model,
             optimizer=self.optimizer,
             # The clock of the whole run, this step and its evaluation included.
-            state=replace(self.state, elapsed_seconds=time.monotonic() - self.started),
+            state=replace(
+                self.state,
+                elapsed_seconds=time.monotonic() - self.started,
+                window_sums=self.window.sums,
+                window_steps=self.window.steps,
+                loss_scale={} if self.accelerator.scaler is None else self.accelerator.scaler.state_dict(),
+            ),
             write_extras=lambda aside: self.write_extras(aside, self.state),
         )
         if self.accelerator.is_main_process:
@@ -359,7 +453,7 @@ class Trainer:
     def _say_floor(self) -> None:
         unit = "tokens" if self.train_batches.tokens_per_example > 1 else "examples"
         self.log.say(
-            f"{sum(p.numel() for p in self.model.parameters()):,} parameters; {self.batch_size} examples a step, "
+            f"{sum(p.numel() for p in self.model.parameters()):,} parameters; {self._say_sizes()} examples a step, "
             f"{len(self.train_batches):,} an epoch; {self.accelerator.num_processes} process(es) on "
             f"{self.accelerator.device}, precision {self.accelerator.mixed_precision}"
         )
@@ -367,6 +461,10 @@ class Trainer:
             f"unigram entropy of the labels: {self.state.loss_floor:.4f} nats; a model that learns from its {unit} "
             "must get under it"
         )
+
+    def _say_sizes(self) -> str:
+        first, final = self.sizes.first, self.sizes.final
+        return str(final) if first == final else f"{first} to {final}"
 
     def _say_end(self) -> None:
         if self.stopped_by is not None:
@@ -376,7 +474,7 @@ class Trainer:
             )
             return
         name = self.train_batches.loss_terms[0]
-        loss, which = self.train_loss, "training"
+        loss, which = self.state.metrics.get(f"train_{name}", math.nan), "training"
         if self.eval_batches is not None:
             loss, which = self.state.metrics[f"eval_{name}"], "evaluation"
         floor = self.state.loss_floor
@@ -386,29 +484,54 @@ class Trainer:
             f"({floor - loss:+.4f})"
         )
 
-    def _log_training(
-        self, window: LossWindow, bar: tqdm, *, learning_rate: float, grad_norm: torch.Tensor | None
-    ) -> None:
-        losses = window.means(self.accelerator)
-        self.train_loss = losses[f"train_{self.train_batches.loss_terms[0]}"]
-        values = {
+    def _log_training(self, bar: tqdm) -> None:
+        losses = self.window.means()
+        seconds = max(time.monotonic() - self.entry_started, 1e-9)
+        tokens_per_second = (self.state.tokens_seen - self.entry_tokens) / seconds
+        values: dict[str, float | str] = {
             **losses,
-            "learning_rate": learning_rate,
+            "learning_rate": self.learning_rate,
             "tokens_seen": self.state.tokens_seen,
-            "tokens_per_second": window.tokens_per_second(self.state.tokens_seen),
+            "tokens_per_second": tokens_per_second,
+            "batches": f"{self.state.window_digest:016x}",
         }
-        if grad_norm is not None:
-            values["grad_norm"] = float(grad_norm)
-        self.state.metrics |= losses
+        if self.grad_norm is not None:
+            values["grad_norm"] = self.grad_norm
         self.log.write(values, step=self.state.global_step)
-        bar.set_postfix_str(
-            f"loss {losses['train_loss']:.4f}, {values['tokens_per_second']:,.0f} tokens/s", refresh=False
-        )
-        if not math.isfinite(losses["train_loss"]):
-            raise FloatingPointError(
-                f"the loss is {losses['train_loss']} at step {self.state.global_step}; lower training.learning_rate, or "
-                f"go on from the last checkpoint in {self.output_dir}"
+        self.window = LossWindow(self.loss_names, [], 0)
+        self.state.window_digest = 0
+        self.entry_started, self.entry_tokens = time.monotonic(), self.state.tokens_seen
+        if losses:
+            self.state.metrics |= losses
+            bar.set_postfix_str(f"loss {losses['train_loss']:.4f}, {tokens_per_second:,.0f} tokens/s", refresh=False)
+            self._say_frozen(losses[f"train_{self.train_batches.loss_terms[0]}"])
+
+    def _say_frozen(self, loss: float) -> None:
+        late = self.progress() >= 0.75 and self.state.global_step >= 100
+        if late and loss >= self.state.loss_floor and not self.has_said_frozen:
+            self.has_said_frozen = True
+            self.log.warn(
+                f"step {self.state.global_step}, late in the training, and the loss {loss:.4f} is still not under "
+                f"{self.state.loss_floor:.4f}, the entropy of the labels: the model has learned nothing from its input. Try "
+                "another training.learning_rate, a larger model.initializer_range, more steps"
             )
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """The numbers of step and micro-batch from a step on, as a sampler of the DataLoader."""
+
+    places: Places
+    first_step: int
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return self.places.from_step(self.first_step)
+
+
+def _signed(number: int) -> int:
+    """Return the 64-bit integer with sign that has the same bits."""
+    number %= 2**64
+    return number - 2**64 if number >= 2**63 else number
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:

@@ -77,7 +77,7 @@ def test_a_duration_that_is_none_is_refused(text):
     ("size", "examples"), [(32, 32), ("32", 32), ("4096 tokens", 32), ("100 tokens", 1), ("300 tokens", 2)]
 )
 def test_a_batch_size_is_examples_or_tokens(size, examples):
-    assert TrainingArguments(max_steps=1, train_batch_size=size).examples_per_step(128) == examples
+    assert TrainingArguments(max_steps=1, train_batch_size=size).batch_sizes(128).final == examples
 
 
 @pytest.mark.parametrize("wrong", [{"train_batch_size": 0}, {"train_batch_size": "5 rows"}, {"max_steps": 0},
