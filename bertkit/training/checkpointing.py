@@ -142,7 +142,9 @@ def save_checkpoint(
     folder = output_dir / f"checkpoint-{state.global_step}"
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)  # all on the main process, nothing on the others
     weights = get_model_state_dict(model, options=options)
-    state_dict: Any = get_optimizer_state_dict(model, _plain(optimizer), options=options)
+    state_dict: Any = {}
+    if _plain(optimizer).state:  # before the first step there is none, and asking for it would make one as of a step
+        state_dict = get_optimizer_state_dict(model, _plain(optimizer), options=options)
     if accelerator.is_main_process:
         tensors = {
             f"{slot}{_SLOT_SEPARATOR}{parameter}": tensor.contiguous()
@@ -197,13 +199,17 @@ def load_weights(folder: Path, *, model: nn.Module) -> None:
 
 def load_optimizer_state(folder: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Give the prepared optimizer the state that a checkpoint holds; to be called by every process."""
+    tensors = load_file(folder / "state" / "optimizer.safetensors")
+    if not tensors:  # of a run that had not made a step
+        _plain(optimizer).state.clear()
+        return
     options = StateDictOptions(
         full_state_dict=True, cpu_offload=True, broadcast_from_rank0=torch.distributed.is_initialized()
     )
     state_dict: Any = get_optimizer_state_dict(model, _plain(optimizer), options=options)
     if state_dict:  # on the process that broadcasts
         slots: dict[str, dict[str, torch.Tensor]] = {}
-        for name, tensor in load_file(folder / "state" / "optimizer.safetensors").items():
+        for name, tensor in tensors.items():
             slot, parameter = name.split(_SLOT_SEPARATOR, 1)
             slots.setdefault(parameter, {})[slot] = tensor
         state_dict["state"] = slots

@@ -4,53 +4,14 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 
 from bertkit.cli import main
-
-NO_DROPOUT = {"model.hidden_dropout_prob": 0.0, "model.attention_probs_dropout_prob": 0.0}
-
-
-@pytest.fixture(scope="module")
-def run(pretrain_options, tmp_path_factory):
-    """Return a function: settings -> the folder of a finished run."""
-
-    def pretrain(output_dir=None, **settings):
-        output_dir = output_dir or tmp_path_factory.mktemp("run")
-        assert main(["pretrain", *pretrain_options(output_dir, **settings)]) == 0
-        return output_dir
-
-    return pretrain
-
-
-def state_of(output_dir):
-    folder = output_dir / "last"
-    return load_file(folder / "model.safetensors") | load_file(folder / "state" / "optimizer.safetensors")
-
-
-def losses_of(output_dir):
-    lines = [json.loads(line) for line in (output_dir / "log.jsonl").read_text().splitlines()]
-    return [(line["step"], line["train_loss"]) for line in lines if "train_loss" in line]
-
-
-def assert_same_bits(one, other):
-    one, other = state_of(one), state_of(other)
-    assert one.keys() == other.keys()
-    for name, tensor in one.items():
-        assert torch.equal(tensor, other[name]), name
-
-
-def assert_close(one, other, tolerance=1e-5):
-    one, other = state_of(one), state_of(other)
-    for name, tensor in one.items():
-        torch.testing.assert_close(tensor, other[name], atol=tolerance, rtol=tolerance, msg=name)
+from tests.training.runs import NO_DROPOUT, assert_close, assert_same_bits, finish, launch, losses_of, tensors_of
 
 
 def test_a_resumed_run_ends_with_the_bits_of_an_unbroken_one(run, tmp_path):
@@ -71,9 +32,9 @@ def test_a_resumed_run_ends_with_the_bits_of_an_unbroken_one(run, tmp_path):
 
 def test_a_finished_run_that_is_asked_to_go_on_keeps_its_weights(run):
     finished = run()
-    before = state_of(finished)
+    before = tensors_of(finished)
     run(finished, **{"training.resume_from_checkpoint": "auto"})
-    assert all(torch.equal(tensor, before[name]) for name, tensor in state_of(finished).items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in tensors_of(finished).items())
 
 
 @pytest.mark.parametrize("micro_batch_size", [1, 3, 5])
@@ -84,31 +45,10 @@ def test_the_micro_batch_size_changes_nothing_but_rounding(run, micro_batch_size
 
 
 def test_another_seed_trains_another_model(run):
-    one, other = (state_of(run(**{"training.seed": seed})) for seed in (0, 1))
+    one, other = (tensors_of(run(**{"training.seed": seed})) for seed in (0, 1))
     assert not torch.equal(
         one["model.embeddings.word_embeddings.weight"], other["model.embeddings.word_embeddings.weight"]
     )
-
-
-def launch(options, processes=1, **how):
-    """Start a pretraining in processes of its own, on CPUs."""
-    recipe = Path(__file__).parents[2] / "recipes" / "pretrain.py"
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "TQDM_MININTERVAL": "0.1"}
-    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--standalone"]
-    command = [*command, str(recipe)] if processes > 1 else [sys.executable, str(recipe)]
-    return subprocess.Popen(
-        [*command, *options], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **how
-    )
-
-
-def finish(process):
-    """Wait for a launched pretraining and return what it said, whatever happens leaving no process behind."""
-    try:
-        output, _ = process.communicate(timeout=150)
-    finally:
-        process.kill()
-    assert process.returncode == 0, output
-    return output
 
 
 def test_two_processes_train_as_one_does(run, pretrain_options, tmp_path):
