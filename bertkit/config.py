@@ -17,8 +17,15 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, set_parsing_settings
 
 _PACKAGE = Path(__file__).parent
-RECIPES = next(path for path in (_PACKAGE / "recipes", _PACKAGE.parent / "recipes") if path.is_dir())
-"""The YAML recipes: inside the package in a wheel, beside it in a checkout."""
+_CHECKOUT = _PACKAGE.parent
+RECIPES = [
+    next(folder for folder in places if folder.is_dir())
+    for places in (
+        (_PACKAGE / "recipes", _CHECKOUT / "recipes"),
+        (_PACKAGE / "tokenizer_recipes", _CHECKOUT / "tokenizer" / "configs"),
+    )
+]
+"""Folders of the YAML recipes: inside the package in a wheel, beside it in a checkout."""
 
 
 _WORDS = {
@@ -86,7 +93,7 @@ class RecipeParser(ArgumentParser):
         self._refuse_unknown(arguments)
         parsed = self.parse_args(arguments)
         del parsed["config"]
-        return self.instantiate(parsed), self.dump(parsed, skip_validation=True)
+        return self.instantiate(parsed), self.dump(parsed, skip_validation=True, skip_unset=False)
 
     def _refuse_unknown(self, arguments: Sequence[str]) -> None:
         known = self.known_keys()
@@ -135,7 +142,7 @@ def find_recipe(name: str) -> Path:
     if path.is_file():
         return path
     if path.suffix not in (".yaml", ".yml") and path.name == name:
-        shipped = {recipe.stem: recipe for recipe in sorted(RECIPES.rglob("*.yaml"))}
+        shipped = {recipe.stem: recipe for folder in RECIPES for recipe in sorted(folder.rglob("*.yaml"))}
         if name in shipped:
             return shipped[name]
         raise ConfigError(
@@ -183,6 +190,22 @@ def value_of(key: str, arguments: Sequence[str], default: str) -> str:
         elif argument.startswith(f"--{key}="):
             value = argument.partition("=")[2]
     return value
+
+
+def overrule(keys: Sequence[str], arguments: Sequence[str]) -> list[str]:
+    """Let the command line decide among settings of which only one may be given, whatever a config file says.
+
+    Args:
+        keys: dotted names of the settings that exclude one another.
+        arguments: the command line.
+
+    Returns:
+        The command line; if it gives some of the settings, it now takes back the others.
+    """
+    given = [key for key in keys if any(argument.split("=")[0] == f"--{key}" for argument in arguments)]
+    chosen = [key for key in given if value_of(key, arguments, "null") != "null"]
+    others = [key for key in keys if key not in given] if chosen else []
+    return [*arguments, *(part for key in others for part in (f"--{key}", "null"))]
 
 
 def choose(kind: str, name: str, table: Mapping[str, Any]) -> Any:

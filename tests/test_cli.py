@@ -1,6 +1,7 @@
 """The command line answers fast, and every mistake in one line with exit code 2."""
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -52,9 +53,32 @@ def test_help_of_a_verb_takes_at_most_one_and_a_half_cpu_seconds(verb):
 
 @pytest.mark.parametrize("verb", ["pretrain", "finetune"])
 def test_every_setting_of_a_recipe_has_its_help(verb):
+    from bertkit.stages import finetune, pretrain
+
+    parser = {"pretrain": pretrain, "finetune": finetune}[verb].build_parser([])
+    helps = {action.dest: action.help for action in parser._actions if action.dest != "help"}
+    assert len(helps) > 40 and set(parser.known_keys()) < set(helps)
+    assert [key for key, text in helps.items() if not text or len(text) < 10] == []
     shown = subprocess.run([*COMMAND, verb, "--help"], check=True, capture_output=True, text=True).stdout
-    assert "--training.max_grad_norm" in shown
     assert "Gradients are scaled down to this global norm" in " ".join(shown.split())
+
+
+def test_bars_move_seldom_where_they_are_no_bars(monkeypatch, capsys):
+    monkeypatch.delenv("TQDM_MININTERVAL", raising=False)
+    assert "unknown verb" in complaint(["nothing"], capsys)
+    assert os.environ["TQDM_MININTERVAL"] == "10"  # what is captured is no terminal
+
+
+def test_a_length_of_training_on_the_command_line_takes_the_place_of_the_recipes(capsys):
+    from bertkit.config import overrule
+    from bertkit.training.arguments import LENGTHS
+
+    given = ["--config", "sst2", "--training.max_steps", "5"]
+    assert overrule(LENGTHS, given) == [*given, "--training.num_train_epochs", "null", "--training.max_time", "null"]
+    assert overrule(LENGTHS, given[:2]) == given[:2]
+    assert overrule(LENGTHS, ["--training.max_steps=null"]) == ["--training.max_steps=null"]
+    both = ["--training.max_steps", "5", "--training.max_time", "1h"]
+    assert "training.max_steps and training.max_time are given" in complaint(["pretrain", *NEEDED, *both], capsys)
 
 
 def test_import_of_the_package_imports_nothing_heavy_and_takes_less_than_a_third_of_a_cpu_second():

@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted(path.relative_to(ROOT / "recipes") for path in (ROOT / "recipes").rglob("*.yaml"))
+TOKENIZER_RECIPES = sorted((ROOT / "tokenizer" / "configs").glob("*.yaml"))
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def project():
 def wheel(tmp_path_factory):
     """Build the wheel from a copy of the sources, without network."""
     source = tmp_path_factory.mktemp("source")
-    for folder in ("bertkit", "recipes", "tests"):
+    for folder in ("bertkit", "recipes", "tests", "tokenizer"):
         shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, source)
@@ -39,22 +40,27 @@ def wheel(tmp_path_factory):
 def test_wheel_holds_every_module_and_nothing_beside_the_package(wheel):
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "bertkit").rglob("*.py")}
     names = set(wheel.namelist())
-    held = {name for name in names if name.endswith(".py") and not name.startswith("bertkit/recipes/")}
+    held = {name for name in names if name.endswith(".py") and "recipes/" not in name}
     assert held == modules  # a missing folder is to be listed in pyproject.toml under tool.setuptools
     assert "bertkit/py.typed" in names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"bertkit"}
 
 
 def test_wheel_holds_every_recipe_as_it_is_in_the_checkout(wheel):
-    held = {name.removeprefix("bertkit/recipes/") for name in wheel.namelist() if name.endswith(".yaml")}
-    assert held == {path.as_posix() for path in RECIPES}
-    for path in RECIPES:
-        assert wheel.read(f"bertkit/recipes/{path.as_posix()}") == (ROOT / "recipes" / path).read_bytes()
+    expected = {f"bertkit/recipes/{path.as_posix()}": ROOT / "recipes" / path for path in RECIPES}
+    expected |= {f"bertkit/tokenizer_recipes/{path.name}": path for path in TOKENIZER_RECIPES}
+    assert {name for name in wheel.namelist() if name.endswith(".yaml")} == set(expected)
+    for name, path in expected.items():
+        assert wheel.read(name) == path.read_bytes()
 
 
-def test_recipe_is_found_by_name_where_there_is_no_checkout(wheel, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [("bert-tiny", "recipes/pretrain/bert-tiny.yaml"), ("wordpiece-ko", "tokenizer_recipes/wordpiece-ko.yaml")],
+)
+def test_recipe_is_found_by_name_where_there_is_no_checkout(wheel, tmp_path, name, place):
     wheel.extractall(tmp_path)
-    program = "from bertkit.config import find_recipe; print(find_recipe('bert-tiny'))"
+    program = f"from bertkit.config import find_recipe; print(find_recipe({name!r}))"
     found = subprocess.run(
         [sys.executable, "-c", program],
         check=True,
@@ -63,11 +69,12 @@ def test_recipe_is_found_by_name_where_there_is_no_checkout(wheel, tmp_path):
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )
-    assert Path(found.stdout.strip()) == tmp_path / "bertkit" / "recipes" / "pretrain" / "bert-tiny.yaml"
+    assert Path(found.stdout.strip()) == tmp_path / "bertkit" / place
 
 
 def test_no_two_recipes_have_the_same_name():
-    assert len({path.stem for path in RECIPES}) == len(RECIPES)
+    names = [path.stem for path in [*RECIPES, *TOKENIZER_RECIPES]]
+    assert len(set(names)) == len(names)
 
 
 def test_every_direct_dependency_is_pinned_to_a_version_that_is_recent_enough(project):

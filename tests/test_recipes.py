@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from bertkit.cli import main
-from bertkit.config import load_yaml
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 PRETRAINING = sorted(RECIPES.glob("pretrain/*.yaml"))
+TOKENIZER = sorted((RECIPES.parent / "tokenizer" / "configs").glob("*.yaml"))
 # A recipe's own size and length are not the test's business; everything else runs as it stands.
 SMALL = {"training.max_steps": 2, "training.train_batch_size": 4, "training.micro_batch_size": 2, "model.hidden_size": 48,
          "model.num_attention_heads": 2, "model.num_hidden_layers": 1, "model.intermediate_size": 64}  # fmt: skip
@@ -37,6 +37,8 @@ def test_a_recipe_says_how_to_run_it_and_what_to_expect(recipe):
     assert f"{recipe.parent.name}/{recipe.stem}" in listed
 
 
-def test_every_setting_of_a_recipe_is_known():
-    for recipe in PRETRAINING:
-        assert {"objective", "model", "training"} <= set(load_yaml(recipe))
+@pytest.mark.parametrize("recipe", TOKENIZER, ids=lambda path: path.stem)
+def test_a_tokenizer_recipe_trains_a_tokenizer(recipe, corpus_file, tmp_path):
+    settings = {"output_dir": tmp_path / "t", "data.train": corpus_file, "data.eval": corpus_file, "quiet": "true"}
+    assert main(["tokenizer", "--config", recipe.stem, *options(settings)]) == 0
+    assert (tmp_path / "t" / "tokenizer.json").is_file()

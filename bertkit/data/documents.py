@@ -129,7 +129,8 @@ class Documents:
         """Return the documents of one part of a split, in their order.
 
         Each document goes to exactly one part by a number keyed with the seed and its place, so both parts can be
-        streamed. Of at least two documents, neither part is empty.
+        streamed. Of at least two documents neither part is empty, and of at least four each part has two: sentence pairs
+        come from different documents.
 
         Args:
             fraction: share of the documents that goes to the "eval" part, between 0 and 1.
@@ -144,19 +145,21 @@ class Documents:
         if part not in get_args(Part):
             raise DataError(f"unknown part {part!r}; choose from {', '.join(get_args(Part))}")
         keys: list[float] = []
+        held_out = 0
         boundary = fraction
         ends = (paragraph for paragraph in self.paragraphs() if paragraph is END_OF_DOCUMENT)
         for _, key in zip(ends, _document_keys(seed), strict=False):
             keys.append(key)
-            if min(key, keys[0]) < fraction <= max(key, keys[0]):
-                break  # both parts have a document
+            held_out += key < fraction
+            if held_out >= 2 and len(keys) - held_out >= 2:
+                break  # both parts have documents enough
         else:
             if len(keys) == 1:
                 raise DataError(
                     f"{', '.join(self.sources)} holds one document, so none can be held out for evaluation; "
                     "give data.eval, or part the documents by blank lines (data.documents)"
                 )
-            num_held_out = min(max(round(fraction * len(keys)), 1), len(keys) - 1)
+            num_held_out = min(max(round(fraction * len(keys)), min(len(keys) // 2, 2)), max(len(keys) - 2, 1))
             boundary = sorted(keys)[num_held_out]
         return _HeldOutDocuments(self, seed, boundary, part)
 

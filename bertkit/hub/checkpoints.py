@@ -69,32 +69,47 @@ def saved_auto_class(folder: Path) -> str | None:
     return {**names, **_NATIVE_AUTO_CLASSES}.get(architectures[0])
 
 
-def load_checkpoint(folder: Path, auto_class: str) -> "PreTrainedModel":
+def load_checkpoint(folder: Path, auto_class: str, **settings: Any) -> "PreTrainedModel":
     """Load a checkpoint of bertkit, or of transformers' BERT, into a class of bertkit.
 
     Args:
         folder: a checkpoint folder.
         auto_class: which head, by its Auto class.
+        settings: fields of the configuration that shall differ from the checkpoint's, as dropout; of a family of bertkit.
 
     Returns:
         The model, in evaluation mode; parts without weights in the checkpoint are drawn from torch's random stream.
 
     Raises:
-        ConfigError: the architecture is neither a family of bertkit nor BERT.
+        ConfigError: the architecture is neither a family of bertkit nor BERT, or a file is damaged.
     """
+    from safetensors import SafetensorError
+
     from bertkit.hub.native import load_native_bert
     from bertkit.models import FAMILIES, load_model
 
     model_type = _read_config(folder).get("model_type")
-    if model_type == NATIVE_BERT:
-        return load_native_bert(folder, auto_class)
     known = [family.config_class.model_type for family in FAMILIES.values()]
-    if model_type not in known:
+    if model_type not in (*known, NATIVE_BERT):
         raise ConfigError(
             f"{folder} holds a model of type {model_type!r}; what can be read is {', '.join([*known, NATIVE_BERT])}"
         )
-    return load_model(folder, auto_class)
+    try:
+        if model_type == NATIVE_BERT:
+            return load_native_bert(folder, auto_class)
+        return load_model(folder, auto_class, **settings)
+    except SafetensorError as error:
+        raise ConfigError(
+            f"the weights in {folder} are damaged ({error}); copy or train the checkpoint again"
+        ) from error
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    path = folder / "config.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged: {error}; copy or train the checkpoint again") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} is damaged: it holds {type(content).__name__} and no mapping")
+    return content

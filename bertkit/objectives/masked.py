@@ -73,6 +73,12 @@ class MaskedArguments:
             raise ValueError(f"objective.block_size is {self.block_size}; a row needs at least 16 tokens")
 
 
+def offers_pairs(store: TokenStore) -> bool:
+    """Return whether a corpus can be asked which sentences follow each other: it has several documents of several sentences."""
+    documents, sentences = len(store.document_starts) - 1, len(store.sentence_starts) - 1
+    return documents >= 2 and sentences >= 2 * documents
+
+
 class MaskedObjective:
     """How unlabelled text becomes masked batches.
 
@@ -137,11 +143,12 @@ class MaskedObjective:
         Raises:
             ValueError: sentence pairs are asked of a corpus that cannot give them.
         """
-        documents = len(store.document_starts) - 1
-        if self.arguments.next_sentence and (documents < 2 or len(store.sentence_starts) - 1 < 2 * documents):
+        if self.arguments.next_sentence and not offers_pairs(store):
+            sizes = store.metadata
             raise ValueError(
-                f"next sentence prediction needs several documents of several sentences; {store.path} has {documents} "
-                f"documents with {len(store.sentence_starts) - 1} sentences: part documents by blank lines, or turn "
+                "next sentence prediction needs several documents of several sentences; the text used of "
+                f"{', '.join(sizes.sources)} has {sizes.num_documents} documents with {sizes.num_sentences} sentences: part "
+                "documents by blank lines, give data.eval, hold out more (data.eval_fraction), or turn "
                 "objective.next_sentence off"
             )
         cutter = SpanCutter(

@@ -166,7 +166,7 @@ def _evaluate_masked(
     from bertkit.data.token_store import TokenStore
     from bertkit.hub.checkpoints import load_checkpoint
     from bertkit.objectives.batches import ObjectiveBatches
-    from bertkit.objectives.masked import MaskedArguments, MaskedObjective
+    from bertkit.objectives.masked import MaskedArguments, MaskedObjective, offers_pairs
     from bertkit.training.evaluation import evaluate_batches
 
     if recipe.output is not None:
@@ -177,16 +177,16 @@ def _evaluate_masked(
     data = DataArguments(
         **_settings(DataArguments, trained, "data", recipe.data, without=("train", "eval")), train=recipe.input
     )
-    model = load_checkpoint(folder, auto_class).to(accelerator.device)
-    settings = _settings(MaskedArguments, trained, "objective")
-    settings["next_sentence"] = auto_class == "AutoModelForPreTraining"
-    if recipe.max_length is not None:
-        settings["block_size"] = recipe.max_length
-    objective = MaskedObjective(MaskedArguments(**settings), tokenizer)
-    _refuse_too_long(objective.arguments.block_size, model.config.max_position_embeddings)
     with accelerator.main_process_first():
         quiet = recipe.quiet or not accelerator.is_main_process
         store = TokenStore.build(load_documents(data.train, data), tokenizer, data, quiet=quiet)
+    settings = _settings(MaskedArguments, trained, "objective")
+    settings["next_sentence"] = auto_class == "AutoModelForPreTraining" and offers_pairs(store)
+    if recipe.max_length is not None:
+        settings["block_size"] = recipe.max_length
+    objective = MaskedObjective(MaskedArguments(**settings), tokenizer)
+    model = load_checkpoint(folder, objective.auto_class).to(accelerator.device)
+    _refuse_too_long(objective.arguments.block_size, model.config.max_position_embeddings)
     batches = ObjectiveBatches(objective, store, training=False)
     metrics = evaluate_batches(model, batches, accelerator, batch_size=recipe.batch_size, quiet=recipe.quiet)
     mlm_loss = metrics[objective.loss_terms[0]]
@@ -196,6 +196,8 @@ def _evaluate_masked(
         "unigram floor of the loss": batches.loss_floor,
     }
     words = f"{store.metadata.num_words:,} words, {store.metadata.num_tokens:,} tokens of {recipe.input}"
+    if auto_class != objective.auto_class:
+        words += "; next sentences are not evaluated, which takes several documents of several sentences"
     return [words, *(f"{name.replace('_', ' '):<28}{value:>12.4f}" for name, value in shown.items())]
 
 
@@ -204,7 +206,11 @@ def _recipe(folder: Path) -> dict[str, Any]:
     from bertkit.config import load_yaml
 
     path = folder / "recipe.yaml"
-    return load_yaml(path) if path.is_file() else {}
+    recipe = load_yaml(path) if path.is_file() else {}
+    for section, settings in recipe.items():
+        if section in ("data", "task", "objective") and not isinstance(settings, dict):
+            raise ConfigError(f"{path} is damaged: {section} is {settings!r} and no mapping of settings")
+    return recipe
 
 
 def _settings(

@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertkit.config import ConfigError, RecipeParser, choose, value_of
+from bertkit.config import ConfigError, RecipeParser, choose, overrule, value_of
 from bertkit.stages import model_section, task_model
 from bertkit.tasks import TASKS
 from bertkit.tasks.labelled_data import LabelledDataArguments, LabelledText
-from bertkit.training.arguments import TrainingArguments
+from bertkit.training.arguments import LENGTHS, TrainingArguments
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from bertkit.training.checkpointing import TrainerState
     from bertkit.training.trainer import Trainer
 
-_LENGTHS = ("max_steps", "num_train_epochs", "max_time")
 _DEFAULTS = {"training.learning_rate": 5e-5, "training.warmup_steps": 0.1}  # BERT's own, for its size
 
 
@@ -58,7 +57,7 @@ def build_parser(arguments: Sequence[str]) -> RecipeParser:
     )
     parser.add_argument("--quiet", type=bool, default=False, help="No progress bar, no lines but warnings and errors.")
     parser.set_defaults(_DEFAULTS)
-    if not any(value_of(f"training.{length}", arguments, "") for length in _LENGTHS):
+    if all(value_of(length, arguments, "null") == "null" for length in LENGTHS):
         parser.set_defaults({"training.num_train_epochs": 3.0})
     return parser
 
@@ -72,6 +71,7 @@ def main(arguments: Sequence[str]) -> None:
     if value_of("model.help", arguments, "false") == "true":
         model_section.print_settings({"family": value_of("model.family", arguments, "bert")})
         return
+    arguments = overrule(LENGTHS, arguments)
     finetune(*build_parser(arguments).read(arguments))
 
 
@@ -99,7 +99,8 @@ def finetune(recipe: "Namespace", resolved: str) -> None:
     quiet = recipe.quiet or not processes.is_main_process
     folders = _run_folders(recipe)
     resume_from = {
-        seed: find_checkpoint(folder, recipe.training.resume_from_checkpoint) for seed, folder in folders.items()
+        seed: find_checkpoint(folder, recipe.training.resume_from_checkpoint, warn=processes.print)
+        for seed, folder in folders.items()
     }
     with processes.main_process_first():
         start_from = checkpoint_folder(recipe.model.pop("from")) if "from" in recipe.model else None
@@ -108,6 +109,8 @@ def finetune(recipe: "Namespace", resolved: str) -> None:
                 "name a checkpoint by --model.from, or give --tokenizer and --model.family for a model with fresh weights"
             )
         tokenizer = load_tokenizer(recipe.tokenizer or str(start_from), require=("cls_token", "pad_token"))
+        if recipe.tokenizer and start_from and not recipe.from_scratch:
+            task_model.refuse_foreign_tokenizer(tokenizer, start_from)
         parts = load_parts(recipe.data)
     task = TASKS[recipe.task.name](recipe.task, tokenizer, label_names(parts["train"]))
     eval_batches = {part: task.batches(examples, training=False) for part, examples in parts.items() if part != "train"}
@@ -191,13 +194,12 @@ def _build_trainer(
     import yaml
 
     from bertkit.hub.model_card import ModelCard
-    from bertkit.models import load_model
     from bertkit.tokenization import save_tokenizer
     from bertkit.training.trainer import Trainer
 
     settings = {**recipe.model, **task.config_settings}
     if resume_from is not None:
-        model = load_model(resume_from, task.auto_class)
+        model = task_model.load_resumed_task_model(resume_from, settings, task.auto_class)
     elif start_from is not None:
         model = task_model.build_task_model(
             start_from,

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertkit.config import RecipeParser, choose, value_of
+from bertkit.config import RecipeParser, choose, overrule, value_of
 from bertkit.data.arguments import DataArguments
 from bertkit.objectives import OBJECTIVES
 from bertkit.stages import model_section
-from bertkit.training.arguments import TrainingArguments
+from bertkit.training.arguments import LENGTHS, TrainingArguments
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -39,6 +39,7 @@ def main(arguments: Sequence[str]) -> None:
     if value_of("model.help", arguments, "false") == "true":
         model_section.print_settings({"family": value_of("model.family", arguments, "bert")})
         return
+    arguments = overrule(LENGTHS, arguments)
     pretrain(*build_parser(arguments).read(arguments))
 
 
@@ -62,7 +63,7 @@ def pretrain(recipe: "Namespace", resolved: str) -> None:
 
     processes = join_processes()
     quiet = recipe.quiet or not processes.is_main_process
-    checkpoint = find_checkpoint(Path(recipe.output_dir), recipe.training.resume_from_checkpoint)
+    checkpoint = find_checkpoint(Path(recipe.output_dir), recipe.training.resume_from_checkpoint, warn=processes.print)
     tokenizer = load_tokenizer(recipe.tokenizer)
     objective = OBJECTIVES[recipe.objective.name](recipe.objective, tokenizer)
     with processes.main_process_first():

@@ -52,6 +52,16 @@ def build_task_model(
     encoder = load_checkpoint(folder, "AutoModel")
     family = family_of(encoder.config)
     assert family is not None
+    settings = dict(settings)
+    if (asked := settings.pop("family", family)) != family:
+        raise ConfigError(
+            f"model.family is {asked!r}, but {folder} holds a model of the family {family!r}; leave it out"
+        )
+    if "preset" in settings:
+        raise ConfigError(
+            f"model.preset {settings['preset']} and model.from cannot both decide the size; leave one out, and name the "
+            "tokenizer by --tokenizer"
+        )
     fields = FAMILIES[family].config_class.__annotations__
     config = build_config(family, **{**{name: getattr(encoder.config, name) for name in fields}, **settings})
     if config.vocab_size < len(tokenizer):
@@ -73,8 +83,60 @@ def build_task_model(
             weights = encoder.state_dict()
             model.base_model.load_state_dict({n: w for n, w in weights.items() if n in wanted or not ignored.search(n)})
         except RuntimeError as error:
+            changed = [f"model.{name}" for name in fields if name in settings]
             raise ConfigError(
-                f"the weights of {folder} do not fit the settings {', '.join(f'model.{name}' for name in settings)}; leave "
-                "out those that change the model's shape, or train it --from_scratch true"
+                f"the weights of {folder} do not fit the settings {', '.join(changed)}; leave out those that change the "
+                "model's shape, or train it --from_scratch true"
             ) from error
     return model
+
+
+def load_resumed_task_model(checkpoint: Path, settings: Mapping[str, Any], auto_class: str) -> "PreTrainedModel":
+    """Load the model of a fine-tuning that goes on; its dropout may change on the way, its labels and shape may not.
+
+    Args:
+        checkpoint: where the run goes on from.
+        settings: fields of the configuration that the recipe and its task ask for.
+        auto_class: which head, by its Auto class.
+
+    Raises:
+        ConfigError: other labels or settings than the checkpoint's.
+    """
+    from bertkit.hub.checkpoints import load_checkpoint
+
+    model = load_checkpoint(checkpoint, auto_class)
+    for name, value in settings.items():
+        saved = getattr(model.config, name, value)
+        if name in ("family", "preset") or saved == value:
+            continue
+        if name in ("id2label", "label2id", "num_labels"):
+            had = ", ".join(map(str, model.config.label2id or ()))
+            raise ConfigError(
+                f"the training data has the labels {', '.join(settings['label2id'])}, but {checkpoint}, which the run goes on "
+                f"from, has {had}; give the same data, or another --output_dir"
+            )
+        if "dropout" not in name:
+            raise ConfigError(
+                f"model.{name} is {value}, but {checkpoint}, which the run goes on from, has {saved}; leave it as it was, or "
+                "start anew with another --output_dir"
+            )
+    dropout = {name: value for name, value in settings.items() if "dropout" in name}
+    return load_checkpoint(checkpoint, auto_class, **dropout) if dropout else model
+
+
+def refuse_foreign_tokenizer(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
+    """Make sure that token ids mean to a checkpoint's weights what they mean to a tokenizer.
+
+    Raises:
+        ConfigError: the checkpoint has a tokenizer with another vocabulary.
+    """
+    from bertkit.tokenization import load_tokenizer
+
+    if not (folder / "tokenizer.json").is_file():
+        return
+    own = load_tokenizer(folder).get_vocab()
+    if tokenizer.get_vocab() != own:
+        raise ConfigError(
+            f"--tokenizer {tokenizer.name_or_path} is not the one that {folder} was trained with ({len(tokenizer):,} tokens "
+            f"beside {len(own):,}, or others under the same ids); leave it out, or train --from_scratch true"
+        )

@@ -207,10 +207,10 @@ def _label_lines(path: Path, text: str) -> Iterator[LabelledText]:
     for number, line in enumerate(split_lines(text), 1):
         if not line.strip(" \r"):
             continue
-        label, _, rest = line.partition(" ")
-        if not label:
-            raise DataError(f"{path}, line {number}: begins with a space; write a label, a space and the text")
-        yield LabelledText(rest.strip(), None, label, f"{path}, line {number}")
+        if line[0].isspace():
+            raise DataError(f"{path}, line {number}: begins with a space; write a label, a space or tab, and the text")
+        label, *rest = line.split(maxsplit=1)
+        yield LabelledText("".join(rest).strip(), None, label, f"{path}, line {number}")
 
 
 def _labelled(records: Iterable[Record], columns: Columns) -> Iterator[LabelledText]:

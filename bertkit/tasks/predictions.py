@@ -23,6 +23,7 @@ def write_predictions(
         label_names: (labels,).
     """
     probabilities = logits.double().softmax(-1)  # (examples, labels)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
         for example, row in zip(examples, probabilities.tolist(), strict=True):
             record = {

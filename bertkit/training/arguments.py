@@ -6,6 +6,8 @@ from typing import Literal
 
 from bertkit.training.batch_sizes import BatchSizes
 
+LENGTHS = ("training.max_steps", "training.num_train_epochs", "training.max_time")
+"""The settings of which one says how long to train."""
 TRACKERS = ("tensorboard", "trackio", "wandb")
 """Where the log can go besides `log.jsonl`; each is an extra of the package."""
 
@@ -93,7 +95,9 @@ class TrainingArguments:
         """
         lengths = [name for name in ("max_steps", "num_train_epochs", "max_time") if getattr(self, name) is not None]
         if len(lengths) > 1:
-            raise ValueError(f"training.{' and training.'.join(lengths)} are both given; give one")
+            raise ValueError(
+                f"training.{' and training.'.join(lengths)} are given; give one, or set the others to null"
+            )
         if self.max_time is not None:
             parse_duration(self.max_time)
         for name in ("max_steps", "num_train_epochs", "micro_batch_size", "logging_steps", "eval_steps", "save_steps",

@@ -388,3 +388,12 @@ def test_reading_text_imports_no_heavy_library(tmp_path):
         "print(sorted({'torch', 'transformers', 'datasets', 'pyarrow'} & set(sys.modules)))"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 9])
+@pytest.mark.parametrize("fraction", [0.02, 0.5, 0.98])
+def test_of_few_documents_each_part_has_two_where_there_are_four(tmp_path, count, fraction):
+    loaded = load(write_documents(tmp_path, [[f"Document {number}."] for number in range(count)]))
+    parts = [list(loaded.held_out(fraction, 0, part)) for part in ("train", "eval")]
+    assert sum(map(len, parts)) == count
+    assert min(map(len, parts)) >= (2 if count >= 4 else 1)

@@ -1,6 +1,7 @@
 import json
 import math
 import random
+import shutil
 import sys
 from importlib.metadata import packages_distributions
 
@@ -133,5 +134,32 @@ def test_an_encoder_without_a_head_cannot_be_evaluated(checkpoint, corpus, tmp_p
 
 def test_no_recipe_stands_in_front_of_a_library_that_it_needs():
     """A script's own folder comes first where Python looks for modules."""
-    scripts = {path.stem for path in RECIPES.glob("*.py")}
+    scripts = {path.stem for path in RECIPES[0].glob("*.py")}
     assert scripts and not scripts & {*packages_distributions(), *sys.stdlib_module_names}
+
+
+def test_a_text_that_asks_no_next_sentence_question_is_evaluated_on_masked_tokens(checkpoint, tmp_path, capsys):
+    path = tmp_path / "one.txt"
+    path.write_text("The film was great. The actor was awful.\nA good story.\n")
+    assert main(["evaluate", str(checkpoint), str(path), "--max_length", "64", "--quiet", "true"]) == 0
+    shown = capsys.readouterr().out
+    assert "next sentences are not evaluated" in shown and "next sentence loss" not in shown
+    assert table(shown)["loss"][0] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("model.safetensors", b"\x10", "the weights in"),
+        ("config.json", b"{", "config.json is damaged"),
+        ("recipe.yaml", b"data: 3", "recipe.yaml is damaged: data is 3"),
+    ],
+)
+def test_a_damaged_file_of_a_checkpoint_is_named_in_one_line(
+    checkpoint, reviews, tmp_path, capsys, name, content, message
+):
+    shutil.copytree(checkpoint, tmp_path / "damaged")
+    (tmp_path / "damaged" / name).write_bytes(content)
+    assert main(["evaluate", str(tmp_path / "damaged"), str(reviews["test"]), "--quiet", "true"]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1

@@ -249,9 +249,9 @@ def test_without_a_recipe_the_defaults_are_those_of_fine_tuning(run, command, ch
     assert read(tmp_path / "results.json")["examples"] == {"train": 27, "eval": 3}
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (RECIPES / "finetune").glob("*.yaml")))
+@pytest.mark.parametrize("name", sorted(path.stem for path in (RECIPES[0] / "finetune").glob("*.yaml")))
 def test_every_recipe_runs(name, checkpoint, tmp_path):
-    recipe = yaml.safe_load((RECIPES / "finetune" / f"{name}.yaml").read_text())
+    recipe = yaml.safe_load((RECIPES[0] / "finetune" / f"{name}.yaml").read_text())
     data = {"text_column": "text", "label_column": "label", **recipe.get("data", {})}
     columns = [
         data["text_column"],
@@ -266,3 +266,38 @@ def test_every_recipe_runs(name, checkpoint, tmp_path):
     length = ["--training.num_train_epochs", "null", "--training.max_steps", 2, "--task.max_length", 64]
     assert finetune(*options, *length) == 0
     assert not math.isnan(read(tmp_path / "run" / "results.json")["mean"]["eval"]["loss"])
+
+
+def test_a_run_goes_on_with_its_own_labels_and_shape_only(run, command, reviews, tmp_path, capsys):
+    other = tmp_path / "other.txt"
+    other.write_text(reviews["train"].read_text().replace("pos ", "yes ").replace("neg ", "no "))
+    go_on = ["--output_dir", run, "--training.resume_from_checkpoint", "auto"]
+    files = [option if option != reviews["train"] else other for option in command]
+    assert finetune(*files, "--data.eval", other, "--data.test", other, *go_on) == 2
+    assert "has the labels no, yes, but" in capsys.readouterr().err
+    assert finetune(*command, *go_on, "--model.hidden_size", 64) == 2
+    assert "model.hidden_size is 64, but" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model.preset", "tiny"], "model.preset tiny and model.from cannot both decide the size"),
+        (["--model.family", "gpt"], "model.family is 'gpt', but"),
+        (["--model.hidden_size", 64], "do not fit the settings model.hidden_size; leave out"),
+    ],
+)
+def test_a_setting_that_contradicts_the_checkpoint_is_refused(command, tmp_path, capsys, options, message):
+    assert finetune(*command, *options, "--output_dir", tmp_path / "run") == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_family_of_the_checkpoint_may_be_named(command, tmp_path):
+    assert finetune(*command, "--model.family", "bert", "--training.num_train_epochs", 1, "--output_dir", tmp_path) == 0
+
+
+def test_a_tokenizer_other_than_the_checkpoints_is_refused_unless_the_weights_are_fresh(
+    command, tokenizer_folder, tmp_path, capsys
+):
+    assert finetune(*command, "--tokenizer", tokenizer_folder, "--output_dir", tmp_path / "run") == 2
+    assert "is not the one that" in capsys.readouterr().err

@@ -26,3 +26,19 @@ def test_the_verb_trains_reports_and_refuses_to_overwrite(corpus_file, tmp_path,
     assert main(options) == 2
     assert "already holds a tokenizer" in capsys.readouterr().err
     assert (tmp_path / "tokenizer.json").read_bytes() == written
+
+
+def test_held_out_text_without_a_word_leaves_no_tokenizer_behind(corpus_file, tmp_path, capsys):
+    nothing = tmp_path / "nothing.txt"
+    nothing.write_text("\ufffd\u200d\n")
+    options = [
+        "--data.train",
+        str(corpus_file),
+        "--data.eval",
+        str(nothing),
+        "--output_dir",
+        str(tmp_path / "tokenizer"),
+    ]
+    assert main(["tokenizer", *options, "--quiet", "true"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "tokenizer").exists()

@@ -185,3 +185,12 @@ def test_real_files_give_all_their_rows(data_folder, file, columns, count, label
     examples = read_labelled_texts(str(path), columns)
     assert len(examples) == (count or path.read_bytes().count(b"\n") - 1)
     assert {example.label for example in examples} == labels
+
+
+def test_a_label_and_its_text_may_be_parted_by_a_tab(tmp_path):
+    path = tmp_path / "tabs.txt"
+    path.write_text("pos\tgreat film yes\nneg  bad\n")
+    assert [(example.label, example.text) for example in read_labelled_texts(str(path), COLUMNS)] == [
+        ("pos", "great film yes"),
+        ("neg", "bad"),
+    ]
