@@ -50,6 +50,8 @@ class TrainerState:
     """Step of the checkpoint that has it."""
     metrics: dict[str, float] = field(default_factory=dict)
     """The last logged training losses, and the last evaluation."""
+    evaluated_step: int | None = None
+    """Step of the last evaluation."""
     window_sums: list[float] = field(default_factory=list)
     """Losses since the last entry of the log, added up over its steps."""
     window_steps: int = 0

@@ -373,6 +373,8 @@ class Trainer:
         """
         if self.eval_batches is None:
             return {}
+        if self.state.evaluated_step == self.state.global_step:  # before the run was broken off
+            return {name: value for name, value in self.state.metrics.items() if name.startswith("eval_")}
         metrics = evaluate_batches(
             self.model,
             self.eval_batches,
@@ -383,6 +385,7 @@ class Trainer:
         )
         metrics = {f"eval_{name}": value for name, value in metrics.items()}
         self.state.metrics |= metrics
+        self.state.evaluated_step = self.state.global_step
         self.log.write(metrics, step=self.state.global_step)
         self.log.say(f"step {self.state.global_step}: " + ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
         return metrics
