@@ -4,6 +4,7 @@
 #   make quickstart   the whole road in minutes, offline: tokenizer, pretraining, fine-tuning, features
 #   make test         the tests, but for those that need minutes; PYTEST_ARGS="-k packing" is passed on
 #   make test-all     all tests
+#   make chaos        kill a pretraining 50 times and compare it with one left alone
 #   make check        linter, formatter, types, and whether docs/api.md is what the docstrings say
 #   make format       put the sources into the house format
 #   make docs         write docs/api.md anew
@@ -16,7 +17,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help quickstart test test-all check format docs bench
+.PHONY: help quickstart test test-all chaos check format docs bench
 
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
@@ -38,6 +39,9 @@ test: $(INSTALLED)
 
 test-all: $(INSTALLED)
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+chaos: $(INSTALLED)
+	$(BIN)/python -m tests.training.chaos --kills 50
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

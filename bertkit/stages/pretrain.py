@@ -51,6 +51,7 @@ def pretrain(recipe: "Namespace", resolved: str) -> None:
         resolved: the same as YAML, to keep with the checkpoints.
     """
     import yaml
+    from transformers.utils.logging import disable_progress_bar
 
     import bertkit.models  # noqa: F401 (a tokenizer beside a model of bertkit loads without a question once it is known)
     from bertkit.data.splits import build_stores
@@ -61,6 +62,7 @@ def pretrain(recipe: "Namespace", resolved: str) -> None:
     from bertkit.training.processes import join_processes
     from bertkit.training.trainer import Trainer
 
+    disable_progress_bar()  # one for every file of a checkpoint, in the midst of ours
     processes = join_processes()
     quiet = recipe.quiet or not processes.is_main_process
     checkpoint = find_checkpoint(Path(recipe.output_dir), recipe.training.resume_from_checkpoint, warn=processes.print)

@@ -159,7 +159,10 @@ def save_checkpoint(
                 shutil.rmtree(aside, ignore_errors=True)
                 aside.mkdir()
                 (aside / "state").mkdir()
-                accelerator.unwrap_model(model, keep_torch_compile=False).save_pretrained(aside, state_dict=weights)
+                plain: Any = accelerator.unwrap_model(model, keep_torch_compile=False)
+                for tied in plain.all_tied_weights_keys:  # gathered from shards, tied weights come twice
+                    weights.pop(tied, None)
+                plain.save_pretrained(aside, state_dict=weights)
                 write_extras(aside)
                 save_file(tensors, aside / "state" / "optimizer.safetensors")
                 state_json = json.dumps(asdict(state), indent=2) + "\n"

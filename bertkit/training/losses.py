@@ -8,6 +8,7 @@ import statistics
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 
 SPIKE_MEMORY = 100  # losses that a spike is measured against
 SPIKE_PATIENCE = 20  # losses there must be before anything is called a spike
@@ -36,6 +37,8 @@ class StepLosses:
     def send(self) -> None:
         """Start to copy the losses and the norm to the host, behind what the device has been given so far."""
         assert self.sums is not None
+        if isinstance(self.grad_norm, DTensor):  # of a sharded model
+            self.grad_norm = self.grad_norm.full_tensor()
         if self.sums.device.type != "cpu":
             self.sums = self.sums.to("cpu", non_blocking=True)
             self.grad_norm = None if self.grad_norm is None else self.grad_norm.to("cpu", non_blocking=True)

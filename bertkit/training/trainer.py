@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import send_to_device
+from accelerate.utils import DistributedType, parse_flag_from_env, send_to_device
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import PreTrainedModel
@@ -83,6 +83,7 @@ class Trainer:
             project_dir=str(output_dir),
             dynamo_backend="inductor" if arguments.torch_compile else None,
         )
+        self._refuse_unlike_what_was_asked()
         transformers_logging.disable_progress_bar()  # of a second it takes to write a checkpoint; ours shows the training
         if self.accelerator.device.type == "cpu":
             keep_freed_memory()
@@ -135,6 +136,22 @@ class Trainer:
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         # Decisions that all processes take together travel between hosts, not devices: reading them makes no GPU wait.
         self.host_group = torch.distributed.new_group(backend="gloo") if processes > 1 else None
+
+    def _refuse_unlike_what_was_asked(self) -> None:
+        """Make sure that the model is sharded if it was asked to be: Accelerate lets it pass where it cannot."""
+        kind = self.accelerator.distributed_type
+        if kind == DistributedType.DEEPSPEED:
+            raise ValueError(
+                "bertkit does not run under DeepSpeed, which takes over optimizer and checkpoints; FSDP shards the same: "
+                "distributed_type: FSDP in accelerate_config.yaml"
+            )
+        if parse_flag_from_env("ACCELERATE_USE_FSDP") and kind != DistributedType.FSDP:
+            raise ValueError(
+                f"FSDP was asked for, but Accelerate runs {self.accelerator.num_processes} process(es) as {kind.value}: it "
+                "shards on GPUs only, over two or more"
+            )
+        if self.accelerator.is_fsdp2 is False and kind == DistributedType.FSDP:
+            raise ValueError("bertkit shards by FSDP2; set fsdp_version: 2 in accelerate_config.yaml")
 
     def _length_in_steps(self) -> int | None:
         arguments = self.arguments

@@ -9,6 +9,7 @@ from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from bertkit.training.trainer import Trainer
+from tests.training.chaos import chaos
 from tests.training.runs import (
     NO_DROPOUT,
     assert_close,
@@ -161,3 +162,8 @@ def test_going_on_at_step_a_million_costs_what_going_on_at_step_ten_does(run, tm
         run(output_dir, **{"training.max_steps": step + 1}, **AUTO)
         seconds[step] = time.process_time() - started
     assert seconds[1_000_000] < seconds[10] + 0.5 < 2.5
+
+
+def test_a_process_killed_at_random_moments_ends_with_the_bits_of_one_left_alone(tmp_path, capfd):
+    assert chaos(kills=3, seed=0, folder=tmp_path) == []
+    assert capfd.readouterr().out.count("\nkill ") == 3

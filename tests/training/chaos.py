@@ -1,0 +1,141 @@
+"""Kill a real pretraining with SIGKILL again and again; it must end with the bits of one that was left alone.
+
+    make chaos                                  50 kills
+    python -m tests.training.chaos --kills 5
+
+Half of the kills come at a random moment, starting up included; the others while a checkpoint is being written. After each the
+run is told to go on by itself. At the end every file of the last checkpoint and every number of the log must be the same, but
+for what a clock measures.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.corpus import write_corpus
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = {
+    "objective.block_size": 64,
+    "objective.mlm_probability_end": 0.1,
+    "model.preset": "tiny",
+    "model.hidden_size": 64,
+    "model.intermediate_size": 128,
+    "model.hidden_dropout_prob": 0.1,
+    "training.train_batch_size": 12,
+    "training.train_batch_size_start": 6,
+    "training.batch_size_warmup_steps": 50,
+    "training.micro_batch_size": 5,
+    "training.max_steps": 240,
+    "training.save_steps": 9,
+    "training.logging_steps": 4,
+    "training.learning_rate": 0.002,
+    "training.resume_from_checkpoint": "auto",
+    "quiet": "true",
+}
+CLOCKS = ("tokens_per_second", "elapsed_seconds")
+"""What differs between two runs of the same recipe."""
+
+
+def chaos(kills: int, seed: int, folder: Path) -> list[str]:
+    """Run once unbroken and once killed `kills` times; print what happened.
+
+    Returns:
+        What differs in the end; nothing, if the promise holds.
+    """
+    chance = random.Random(seed)
+    options = {
+        "tokenizer": ROOT / "tokenizer" / "wordpiece-wikipedia-4k",
+        "data.train": write_corpus(folder / "corpus.txt"),
+    }
+    started = time.monotonic()
+    subprocess.run(command(folder / "unbroken", options), check=True, env=environment(folder))
+    whole_run = time.monotonic() - started
+    print(f"unbroken: {whole_run:.1f} s; now with {kills} kills, seed {seed}", flush=True)
+
+    broken = folder / "broken"
+    finished = 0
+    for number in range(kills):
+        child = subprocess.Popen(command(broken, options), env=environment(folder))
+        in_saving = number % 2 == 1
+        deadline = time.monotonic() + (3 * whole_run if in_saving else chance.uniform(0, whole_run))
+        saves_to_see = chance.randint(1, 4) if in_saving else None
+        seen: set[str] = set()
+        while child.poll() is None and time.monotonic() < deadline:
+            seen |= {path.name for path in broken.glob(".checkpoint-*")}
+            if saves_to_see is not None and len(seen) >= saves_to_see:
+                time.sleep(chance.uniform(0, 0.02))  # somewhere in the writing of it
+                break
+            time.sleep(0.0005 if in_saving else 0.01)
+        finished += child.poll() is not None
+        child.kill()
+        child.wait()
+        torn = [path.name for path in broken.glob(".checkpoint-*")]
+        last = (broken / "last").resolve().name if (broken / "last").exists() else "no checkpoint"
+        print(f"kill {number + 1}: {'left ' + ', '.join(torn) if torn else 'between two saves'}; {last}", flush=True)
+    subprocess.run(command(broken, options), check=True, env=environment(folder))
+    if finished:
+        print(f"{finished} of the children had come to the end before they were killed")
+    return differences(folder / "unbroken", broken)
+
+
+def command(output_dir: Path, options: dict[str, object]) -> list[str]:
+    """Return the command line of the pretraining."""
+    settings = {**SETTINGS, **options, "output_dir": output_dir}
+    parts = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+    return [sys.executable, str(ROOT / "recipes" / "pretrain.py"), *parts]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Return the environment of the child: one thread, and a cache of its own."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "BERTKIT_CACHE": str(folder / "cache")}
+
+
+def differences(one: Path, other: Path) -> list[str]:
+    """Name what two finished runs do not have in common, clocks and folder names aside."""
+    found = []
+    names = [
+        {path.relative_to(run / "last") for path in (run / "last").rglob("*") if path.is_file()} for run in (one, other)
+    ]
+    if names[0] != names[1]:
+        found.append(f"files of the last checkpoint: {names[0] ^ names[1]}")
+    for name in sorted(names[0] & names[1]):
+        contents = [(run / "last" / name).read_bytes() for run in (one, other)]
+        if name.name in ("recipe.yaml", "README.md"):  # they name the output_dir
+            contents = [
+                content.replace(str(run).encode(), b"") for content, run in zip(contents, (one, other), strict=True)
+            ]
+        elif name.name == "trainer_state.json":
+            contents = [json.dumps(without_clocks(json.loads(content))).encode() for content in contents]
+        elif name.name == "manifest.json":
+            continue  # checksums of the files above
+        if contents[0] != contents[1]:
+            found.append(f"last/{name}")
+    logs = [[without_clocks(json.loads(line)) for line in (run / "log.jsonl").open()] for run in (one, other)]
+    if logs[0] != logs[1]:
+        found.append("log.jsonl")
+    return found
+
+
+def without_clocks(values: dict[str, object]) -> dict[str, object]:
+    """Return what does not depend on the time it took."""
+    return {name: value for name, value in values.items() if name not in CLOCKS}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=random.randrange(2**32))
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        different = chaos(arguments.kills, arguments.seed, Path(temporary))
+    print(
+        f"NOT the same: {', '.join(different)}" if different else "the same to the bit: weights, optimizer, state, log"
+    )
+    sys.exit(bool(different))

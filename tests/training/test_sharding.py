@@ -1,0 +1,114 @@
+"""A sharded model trains, saves and goes on as a whole one does.
+
+Accelerate shards on GPUs only, so torch's own `fully_shard` stands in for its FSDP2 here: two processes on CPUs, which share
+every layer.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from accelerate.commands.config.config_args import load_config_from_file
+from safetensors.torch import load_file
+from transformers import AutoModelForPreTraining
+
+from tests.training.runs import NO_DROPOUT, assert_close, assert_same_course, finish, launch, tensors_of
+
+SHARDED = """
+import sys
+from accelerate import Accelerator
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+from bertkit.cli import main
+from bertkit.training.trainer import Trainer
+
+
+def prepare(self, model, optimizer):
+    places = {id(parameter): place for place, parameter in enumerate(model.parameters())}
+    groups = [[places[id(parameter)] for parameter in group["params"]] for group in optimizer.param_groups]
+    mesh = init_device_mesh("cpu", (self.num_processes,))
+    layers = [module for module in model.modules() if type(module).__name__ == "{layer}"]
+    assert len(layers) == 2
+    for layer in layers:
+        fully_shard(layer, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    parameters = list(model.parameters())
+    assert all(isinstance(parameter, DTensor) for parameter in parameters)
+    for group, places in zip(optimizer.param_groups, groups):
+        group["params"] = [parameters[place] for place in places]
+    return model, optimizer
+
+
+Accelerator.prepare = prepare
+sys.exit(main(["pretrain", *sys.argv[1:]]))
+"""
+VARIANTS = Path(__file__).parents[2] / "docs" / "accelerate"
+SETTINGS = {
+    **NO_DROPOUT,
+    "training.logging_steps": 1,
+    "training.save_steps": 4,
+    "training.micro_batch_size": 3,
+    "training.train_batch_size": 9,
+    "model.num_hidden_layers": 2,
+    "training.save_total_limit": "null",
+}
+AUTO = {"training.resume_from_checkpoint": "auto"}
+
+
+@pytest.fixture(scope="module")
+def sharded(pretrain_options, tmp_path_factory):
+    """Return a function: train on two processes with the model sharded."""
+    script = tmp_path_factory.mktemp("script") / "sharded.py"
+    config = yaml.safe_load((VARIANTS / "fsdp2.yaml").read_text())["fsdp_config"]
+    script.write_text(SHARDED.replace("{layer}", config["fsdp_transformer_layer_cls_to_wrap"]))
+
+    def train(output_dir, **settings):
+        finish(launch(pretrain_options(output_dir, **SETTINGS, **settings), processes=2, script=script))
+        return output_dir
+
+    return train
+
+
+def test_a_sharded_run_is_the_whole_models_and_so_is_its_checkpoint(run, sharded, tmp_path):
+    whole = run(**SETTINGS)
+    shards = sharded(tmp_path / "sharded")
+    assert_same_course(whole, shards)
+    assert tensors_of(whole).keys() == tensors_of(shards).keys()
+    assert_close(whole, shards)
+    assert {path.name for path in (shards / "last").glob("*.safetensors")} == {"model.safetensors"}
+    model = AutoModelForPreTraining.from_pretrained(shards / "last")
+    saved = load_file(shards / "last" / "model.safetensors")
+    assert all((tensor == model.state_dict()[name]).all() for name, tensor in saved.items())
+
+
+def test_a_run_goes_from_sharded_to_whole_and_back(run, sharded, tmp_path):
+    longer = {"training.max_steps": 12}
+    moved = tmp_path / "moved"
+    schedule = {"training.lr_scheduler_type": "constant", "training.warmup_steps": 1}
+    whole = run(**SETTINGS, **longer, **schedule)
+    sharded(moved, **{"training.max_steps": 4}, **schedule)
+    run(moved, **SETTINGS, **{"training.max_steps": 8}, **schedule, **AUTO)
+    sharded(moved, **longer, **schedule, **AUTO)
+    assert json.loads((moved / "last" / "state" / "trainer_state.json").read_text())["global_step"] == 12
+    assert_same_course(whole, moved)
+    assert_close(whole, moved, tolerance=1e-4)
+
+
+def test_asking_for_shards_that_nobody_makes_is_refused(pretrain_options, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    output = finish(launch(pretrain_options(tmp_path / "run", **SETTINGS), processes=2), returncode=1)
+    assert "FSDP was asked for, but Accelerate runs 2 process(es) as MULTI_CPU" in output
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "path", [*VARIANTS.glob("*.yaml"), VARIANTS.parents[1] / "accelerate_config.yaml"], ids=lambda p: p.stem
+)
+def test_accelerate_takes_every_variant_of_its_config(path):
+    config = load_config_from_file(str(path))  # an unknown key is an error
+    said = yaml.safe_load(path.read_text())
+    assert config.distributed_type.value == said["distributed_type"]
+    assert config.num_processes == said["num_processes"]
