@@ -12,6 +12,7 @@ from types import TracebackType
 VERBS = {
     "quickstart": "the whole road in minutes, on Wikipedia pages that ship with gensim",
     "tokenizer": "train a WordPiece tokenizer on a corpus",
+    "doctor": "examine a recipe and its data before a step is taken",
     "pretrain": "pretrain a model on a corpus",
     "finetune": "fine-tune a checkpoint on labelled text",
     "evaluate": "evaluate a checkpoint on text or labelled text",

@@ -86,6 +86,8 @@ def finetune(recipe: "Namespace", resolved: str) -> None:
 
     import bertkit.models  # noqa: F401 (a tokenizer beside a model of bertkit loads without a question once it is known)
     from bertkit.hub.checkpoints import checkpoint_folder
+    from bertkit.stages.findings import report
+    from bertkit.tasks.health import cheap_checks
     from bertkit.tasks.labelled_data import load_parts
     from bertkit.tasks.predictions import write_predictions
     from bertkit.tasks.results import format_results, majority_label, majority_metrics, summarise
@@ -119,7 +121,9 @@ def finetune(recipe: "Namespace", resolved: str) -> None:
     for seed, folder in folders.items():
         train_batches = task.batches(parts["train"], seed=seed, training=True)
         if not quiet and not runs:
-            print(_describe(parts, {"train": train_batches, **eval_batches}, task.label_names))
+            print(_describe(parts, task.label_names))
+        if not runs:
+            report(cheap_checks(task, parts, {"train": train_batches, **eval_batches}), quiet=quiet)
         if not quiet and len(folders) > 1:
             print(f"\nseed {seed}, in {folder}", flush=True)
         trainer = _build_trainer(
@@ -268,19 +272,7 @@ def _evaluate_best(
     }
 
 
-def _describe(
-    parts: Mapping[str, Sequence[LabelledText]],
-    batches: Mapping[str, "SequenceClassificationBatches"],
-    label_names: Sequence[str],
-) -> str:
-    """Say what the data is, and what of it does not go into the model as it stands."""
+def _describe(parts: Mapping[str, Sequence[LabelledText]], label_names: Sequence[str]) -> str:
     sizes = ", ".join(f"{part} {len(examples):,}" for part, examples in parts.items())
     shown = ", ".join(label_names[:10]) + (", ..." if len(label_names) > 10 else "")
-    lines = [f"examples: {sizes}; {len(label_names)} labels: {shown}"]
-    truncated = sum(batches[part].tokenized.num_truncated for part in parts)
-    empty = sum(not example.text for examples in parts.values() for example in examples)
-    if truncated:
-        lines.append(f"{truncated:,} examples are longer than task.max_length and were cut")
-    if empty:
-        lines.append(f"{empty:,} texts are empty")
-    return "\n".join(lines)
+    return f"examples: {sizes}; {len(label_names)} labels: {shown}"

@@ -1,6 +1,7 @@
 """`bertkit pretrain`: a corpus, a tokenizer and a recipe -> a pretrained checkpoint."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,13 @@ from bertkit.stages import model_section
 from bertkit.training.arguments import LENGTHS, TrainingArguments
 
 if TYPE_CHECKING:
+    from accelerate import PartialState
     from jsonargparse import Namespace
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+    from bertkit.data.token_store import TokenStore
+    from bertkit.objectives.batches import ObjectiveBatches
+    from bertkit.objectives.masked import MaskedObjective
     from bertkit.training.checkpointing import TrainerState
 
 
@@ -43,6 +49,58 @@ def main(arguments: Sequence[str]) -> None:
     pretrain(*build_parser(arguments).read(arguments))
 
 
+@dataclass
+class Prepared:
+    """Everything a pretraining consists of before its first step."""
+
+    tokenizer: "PreTrainedTokenizerFast"
+    objective: "MaskedObjective"
+    train_store: "TokenStore"
+    eval_store: "TokenStore"
+    train_batches: "ObjectiveBatches"
+    eval_batches: "ObjectiveBatches"
+    model: "PreTrainedModel"
+
+
+def prepare(recipe: "Namespace", processes: "PartialState", checkpoint: Path | None, *, quiet: bool) -> Prepared:
+    """Walk from the text to the first batch, and build the model or load that of a checkpoint to go on from.
+
+    Args:
+        recipe: as `build_parser` reads it.
+        processes: of which the first tokenizes while the others wait.
+        checkpoint: where the run goes on from, if it does.
+        quiet: no progress bar.
+
+    Raises:
+        ValueError: whatever is wrong with the recipe, the corpus or the tokenizer.
+    """
+    import bertkit.models  # noqa: F401 (a tokenizer beside a model of bertkit loads without a question once it is known)
+    from bertkit.data.splits import build_stores
+    from bertkit.objectives.batches import ObjectiveBatches
+    from bertkit.tokenization import load_tokenizer
+
+    tokenizer = load_tokenizer(recipe.tokenizer)
+    objective = OBJECTIVES[recipe.objective.name](recipe.objective, tokenizer)
+    with processes.main_process_first():
+        train_store, eval_store = build_stores(recipe.data, tokenizer, quiet=quiet)
+    if checkpoint is None:
+        length, seed = recipe.objective.block_size, recipe.training.seed
+        model = model_section.build_fresh_model(
+            recipe.model, objective.auto_class, tokenizer, block_size=length, seed=seed
+        )
+    else:
+        model = model_section.load_resumed_model(checkpoint, recipe.model, objective.auto_class)
+    return Prepared(
+        tokenizer=tokenizer,
+        objective=objective,
+        train_store=train_store,
+        eval_store=eval_store,
+        train_batches=ObjectiveBatches(objective, train_store, seed=recipe.training.seed, training=True),
+        eval_batches=ObjectiveBatches(objective, eval_store, training=False),
+        model=model,
+    )
+
+
 def pretrain(recipe: "Namespace", resolved: str) -> None:
     """Walk the road from text to a checkpoint.
 
@@ -53,11 +111,10 @@ def pretrain(recipe: "Namespace", resolved: str) -> None:
     import yaml
     from transformers.utils.logging import disable_progress_bar
 
-    import bertkit.models  # noqa: F401 (a tokenizer beside a model of bertkit loads without a question once it is known)
-    from bertkit.data.splits import build_stores
+    from bertkit.data.health import cheap_checks
     from bertkit.hub.model_card import ModelCard, figures
-    from bertkit.objectives.batches import ObjectiveBatches
-    from bertkit.tokenization import load_tokenizer, save_tokenizer
+    from bertkit.stages.findings import report
+    from bertkit.tokenization import save_tokenizer
     from bertkit.training.checkpointing import find_checkpoint
     from bertkit.training.processes import join_processes
     from bertkit.training.trainer import Trainer
@@ -65,45 +122,31 @@ def pretrain(recipe: "Namespace", resolved: str) -> None:
     disable_progress_bar()  # one for every file of a checkpoint, in the midst of ours
     processes = join_processes()
     quiet = recipe.quiet or not processes.is_main_process
-    checkpoint = find_checkpoint(Path(recipe.output_dir), recipe.training.resume_from_checkpoint, warn=processes.print)
-    tokenizer = load_tokenizer(recipe.tokenizer)
-    objective = OBJECTIVES[recipe.objective.name](recipe.objective, tokenizer)
-    with processes.main_process_first():
-        train_store, eval_store = build_stores(recipe.data, tokenizer, quiet=quiet)
-    train_batches = ObjectiveBatches(objective, train_store, seed=recipe.training.seed, training=True)
-    eval_batches = ObjectiveBatches(objective, eval_store, training=False)
-    if checkpoint is None:
-        model = model_section.build_fresh_model(
-            recipe.model,
-            objective.auto_class,
-            tokenizer,
-            block_size=recipe.objective.block_size,
-            seed=recipe.training.seed,
-        )
-    else:
-        model = model_section.load_resumed_model(checkpoint, recipe.model, objective.auto_class)
-
+    resume_from = recipe.training.resume_from_checkpoint
+    checkpoint = find_checkpoint(Path(recipe.output_dir), resume_from, warn=processes.print)
+    prepared = prepare(recipe, processes, checkpoint, quiet=quiet)
+    report(cheap_checks(prepared.train_store, pairs=recipe.objective.next_sentence), quiet=quiet)
     card = ModelCard(
-        auto_class=objective.auto_class,
+        auto_class=prepared.objective.auto_class,
         language=recipe.data.language,
-        parameters=model.num_parameters(),
-        data={"train": figures(train_store), "eval": figures(eval_store)},
-        floor=train_batches.loss_floor,
-        floor_metric=f"eval_{objective.loss_terms[0]}",
+        parameters=prepared.model.num_parameters(),
+        data={"train": figures(prepared.train_store), "eval": figures(prepared.eval_store)},
+        floor=prepared.train_batches.loss_floor,
+        floor_metric=f"eval_{prepared.objective.loss_terms[0]}",
         recipe=resolved,
     )
 
     def write_extras(folder: Path, state: "TrainerState") -> None:
-        save_tokenizer(tokenizer, folder)
+        save_tokenizer(prepared.tokenizer, folder)
         (folder / "recipe.yaml").write_text(resolved, encoding="utf-8")
         (folder / "README.md").write_text(card.render(state), encoding="utf-8")
 
     Trainer(
-        model,
-        train_batches,
+        prepared.model,
+        prepared.train_batches,
         recipe.training,
         output_dir=recipe.output_dir,
-        eval_batches=eval_batches,
+        eval_batches=prepared.eval_batches,
         write_extras=write_extras,
         resume_from=checkpoint,
         recipe=yaml.safe_load(resolved),
