@@ -36,22 +36,23 @@ def pretraining(pretrain_options, tmp_path):
 
 
 def test_a_sound_recipe_gets_no_warning_and_nothing_is_written(doctor, pretraining, tmp_path):
-    report, _ = doctor(pretraining())
+    report, _ = doctor(pretraining(**{"training.max_steps": 90}))
     assert findings(report, "warning") == findings(report, "stop") == []
     assert "nothing says stop; 0 warnings" in report
     assert "tokens    documents" in report and "tokens    sentences" in report
-    for subject in (
+    said = [line.split(maxsplit=1)[1] for line in findings(report, "ok")]
+    for subject in [
         "size",
         "unknown",
         "vocabulary",
-        "next sentence",
+        "next-sentence",
         "encoding",
         "language",
         "duplicates",
         "training",
         "memory",
-    ):
-        assert any(line.split(maxsplit=1)[1].startswith(subject) for line in findings(report, "ok")), subject
+    ]:
+        assert any(line.startswith(subject.replace("-", " ")) for line in said), subject
     assert not (tmp_path / "run").exists()
 
 
@@ -70,8 +71,12 @@ def test_what_is_wrong_with_a_corpus_is_found(doctor, pretraining, corpus_file):
 @pytest.mark.parametrize(
     ("text", "settings", "message"),
     [
-        ("여러 문장이 있다. 둘째 문장이다.\n\n" * 8, {}, "unknown: 100.00 % of the tokens"),
-        ("A line.\n\nAnother line.\n\n" * 9, {}, "next sentence: "),
+        ("여러 문장이 있다. 둘째 문장이다.\n\n" * 8, {}, "the tokenizer cannot read this text"),
+        (
+            "A line.\n\nAnother line.\n\n" * 9,
+            {},
+            "next sentence prediction needs several documents of several sentences",
+        ),
         (None, {"objective.block_size": 600}, "model.max_position_embeddings"),
         (None, {"model.vocab_size": 10}, "model.vocab_size is 10"),
     ],
@@ -106,7 +111,7 @@ def finetuning(checkpoint, reviews):
 def test_sound_labelled_texts_get_no_warning(doctor, finetuning):
     report, _ = doctor(finetuning())
     assert findings(report, "warning") == findings(report, "stop") == []
-    assert "3.0 epochs of 120 examples" in report
+    assert " epochs of 120 examples" in report
 
 
 def test_what_is_wrong_with_labelled_texts_is_found(doctor, finetuning, reviews, tmp_path):
