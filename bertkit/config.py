@@ -105,7 +105,10 @@ class RecipeParser(ArgumentParser):
                 if key not in ("help", "print_config", *known) and key.split(".")[0] not in self.free:
                     raise ConfigError(f"unknown option --{key}{nearest(key, settings, prefix='--')}")
         for path in config_files(arguments):
-            for key in _dotted_keys(load_yaml(path)):
+            content = load_yaml(path)
+            if "config" in content:
+                raise ConfigError(f"{path}: a recipe cannot name another by `config`; give --config several times")
+            for key in _dotted_keys(content):
                 if key in sections:
                     raise ConfigError(f"{path}: {key} is a section; give settings under it, or leave it out")
                 if key not in known and key.split(".")[0] not in self.free:
