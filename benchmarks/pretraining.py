@@ -279,6 +279,8 @@ class Meter:
         if step == 0 and 0 <= turns <= self.rounds:
             self._report()
             self.turn = self._begin_turn() if turns < self.rounds else None
+            if turns == self.rounds:
+                sys.stdin.read()  # the other side may have its last turn yet: stand still until all is done
         self.requests += 1
         batch = collate()
         if self.turn is not None:

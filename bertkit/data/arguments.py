@@ -18,7 +18,7 @@ class DataArguments:
 
     train: str | list[str]
     """Text to train on, one source or several: a file (.txt, .jsonl, .parquet; also .gz or .zst), a folder, a glob, or
-    a dataset written hub:name, hub:name:config or hub:name:config@split."""
+    a dataset written hub:name, hub:name:config or hub:name:config@split; or one token store, as store:folder."""
 
     eval: str | list[str] | None = None
     """Text to evaluate on, in the same forms; without it, a share of the training documents is held out."""

@@ -3,12 +3,14 @@
 from typing import TYPE_CHECKING
 
 from bertkit.data.arguments import DataArguments
-from bertkit.data.documents import Documents, load_documents
+from bertkit.data.documents import DataError, Documents, load_documents
 from bertkit.data.token_store import TokenStore
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+STORE = "store:"
+"""How a source begins that is a folder of a token store, and not of text."""
 HOLD_OUT_SEED = 0  # not the run's seed: runs that differ in it alone are evaluated on the same documents
 
 
@@ -44,8 +46,29 @@ def build_stores(
     Raises:
         DataError: a source that cannot be read.
     """
+    if arguments.eval is not None:
+        return (
+            _store(arguments.train, tokenizer, arguments, quiet=quiet),
+            _store(arguments.eval, tokenizer, arguments, quiet=quiet),
+        )
+    if _is_store(arguments.train):
+        raise DataError(f"data.train is {arguments.train}, of which nothing can be held out; give data.eval")
     train, evaluation = split_documents(arguments)
     return (
         TokenStore.build(train, tokenizer, arguments, quiet=quiet),
         TokenStore.build(evaluation, tokenizer, arguments, quiet=quiet),
     )
+
+
+def _store(
+    source: str | list[str], tokenizer: "PreTrainedTokenizerBase", arguments: DataArguments, *, quiet: bool
+) -> TokenStore:
+    if not _is_store(source):
+        return TokenStore.build(load_documents(source, arguments), tokenizer, arguments, quiet=quiet)
+    store = TokenStore.open(str(source).removeprefix(STORE))
+    store.check_made_by(tokenizer, arguments)
+    return store
+
+
+def _is_store(source: str | list[str]) -> bool:
+    return isinstance(source, str) and source.startswith(STORE)

@@ -48,7 +48,7 @@ MAX_PARAGRAPH_CHARACTERS = 100_000
 """A longer paragraph is cut at a space: tokenizing takes a hundred times the memory of the longest sentence."""
 
 _SMALL_CORPUS_CHUNKS = 4  # up to here, starting workers takes longer than they save
-_METADATA_FILE = "metadata.json"
+METADATA_FILE = "metadata.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +156,7 @@ class TokenStore:
         spec = _EncoderSpec.of(tokenizer, arguments)
         made_from = {
             "documents": documents.fingerprint(),
-            "tokenizer": hashlib.sha256(spec.tokenizer_json.encode()).hexdigest(),
+            "tokenizer": spec.fingerprint,
             "unk_token_id": tokenizer.unk_token_id,
             "sentences": spec.mode,
             "splitter": [spec.language, version("sentencex")] if spec.mode == "split" else None,
@@ -194,6 +194,18 @@ class TokenStore:
         finally:
             shutil.rmtree(building, ignore_errors=True)  # gone already where the store was published
 
+    def check_made_by(self, tokenizer: PreTrainedTokenizerBase, arguments: DataArguments) -> None:
+        """Make sure that a tokenizer is the one the store was made by.
+
+        Raises:
+            DataError: it is another.
+        """
+        if self.metadata.made_from["tokenizer"] != _EncoderSpec.of(tokenizer, arguments).fingerprint:
+            raise DataError(
+                f"the token store {self.path} was made by another tokenizer than {tokenizer.name_or_path}; name that one, or "
+                "build the store anew"
+            )
+
     @classmethod
     def open(cls, path: str | Path) -> TokenStore:
         """Map the store in a folder.
@@ -203,11 +215,11 @@ class TokenStore:
         """
         path = Path(path)
         try:
-            written = json.loads((path / _METADATA_FILE).read_text(encoding="utf-8"))
+            written = json.loads((path / METADATA_FILE).read_text(encoding="utf-8"))
             format_version = written["made_from"]["format_version"]
             metadata = StoreMetadata(**written) if format_version == FORMAT_VERSION else None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path} is no token store: its {_METADATA_FILE} cannot be read ({error!r})") from None
+            raise DataError(f"{path} is no token store: its {METADATA_FILE} cannot be read ({error!r})") from None
         if metadata is None:
             raise DataError(f"the token store {path} has format {format_version}, not {FORMAT_VERSION}; build it anew")
         arrays = {}
@@ -270,6 +282,11 @@ class _EncoderSpec(NamedTuple):
     vocab_size: int
     mode: SentenceMode
     language: str
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells the tokenizer from others."""
+        return hashlib.sha256(self.tokenizer_json.encode()).hexdigest()
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, arguments: DataArguments) -> _EncoderSpec:
@@ -461,7 +478,7 @@ class _StoreWriter:
             raise DataError(f"the tokenizer makes no token of the text in {', '.join(sources)}")
         (self._folder / "token_counts.bin").write_bytes(self._token_counts.tobytes())
         for file in self._folder.iterdir():
-            _sync(file)
+            sync(file)
         unk_token_id = self._tokenizer.unk_token_id
         metadata = StoreMetadata(
             num_documents=self._num_documents,
@@ -474,10 +491,10 @@ class _StoreWriter:
             sources=sources,
             made_from=made_from,
         )
-        path = self._folder / _METADATA_FILE
+        path = self._folder / METADATA_FILE
         path.write_text(json.dumps(asdict(metadata), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        _sync(path)
-        _sync(self._folder)
+        sync(path)
+        sync(self._folder)
 
 
 def _publish(building: Path, folder: Path) -> TokenStore:
@@ -492,7 +509,7 @@ def _publish(building: Path, folder: Path) -> TokenStore:
         except DataError:  # a damaged store is in the way
             shutil.rmtree(folder)
             os.replace(building, folder)
-    _sync(folder.parent)
+    sync(folder.parent)
     return TokenStore.open(folder)
 
 
@@ -514,7 +531,7 @@ def _is_running(pid: int) -> bool:
     return True
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Bring a file, or the names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

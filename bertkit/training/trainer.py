@@ -196,7 +196,8 @@ class Trainer:
         self._say_floor()
         self.started = time.monotonic() - self.state.elapsed_seconds
         self.entry_started, self.entry_tokens = time.monotonic(), self.state.tokens_seen
-        if self.arguments.loss_policy == "rollback" and self.resume_from is None:
+        goes_on_here = self.resume_from is not None and self.resume_from.parent == self.output_dir.resolve()
+        if self.arguments.loss_policy == "rollback" and not goes_on_here:
             self.save_checkpoint(evaluate=False)  # somewhere to go back to
         with self._catch_signals() as caught, self._progress_bar() as bar:
             loader = self._micro_batches(self.state.global_step)
@@ -218,6 +219,7 @@ class Trainer:
                 self._set_learning_rate()
                 if self.state.global_step + 1 not in self.state.passed_over:
                     self.training_step(micro_batches, counts)
+                if self.state.global_step + 1 not in self.state.passed_over:  # then it made an update
                     self.state.tokens_seen += counts["tokens"]
                     self.state.window_digest = keyed_seed(self.state.window_digest, counts["digest"])
                 self.state.global_step += 1

@@ -79,6 +79,7 @@ def test_rolling_back_ends_with_the_bits_of_skipping(run, poison):
     rolled_back = run(**settings, **{"training.loss_policy": "rollback"})
     assert_same_bits(skipped, rolled_back)
     assert losses_of(skipped) == losses_of(rolled_back)
+    assert log_of(skipped, "tokens_seen", "batches") == log_of(rolled_back, "tokens_seen", "batches")
     assert log_of(rolled_back, "rolled_back", "passed_over") == [
         (0, "the loss is nan", 2),  # there was no checkpoint yet but the one that such a run begins with
         (4, "the loss is nan", 5),
