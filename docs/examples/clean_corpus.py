@@ -12,6 +12,7 @@ SlurmPipelineExecutor or RayPipelineExecutor instead of the local one; the steps
 import argparse
 from pathlib import Path
 
+from datatrove.data import Document
 from datatrove.executor import LocalPipelineExecutor
 from datatrove.pipeline.dedup import MinhashDedupCluster, MinhashDedupFilter, MinhashDedupSignature
 from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupBuckets
@@ -21,7 +22,7 @@ from datatrove.pipeline.writers import JsonlWriter
 from datatrove.utils.typeshelper import Languages
 
 
-def worth_reading(document) -> bool:
+def worth_reading(document: Document) -> bool:
     """Keep documents of at least 20 words that are mostly letters; put your own rules here, or datatrove's (Gopher, C4)."""
     text = document.text
     return len(text.split()) >= 20 and sum(map(str.isalpha, text)) > 0.6 * sum(not c.isspace() for c in text)

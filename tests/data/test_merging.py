@@ -45,13 +45,16 @@ def test_stores_of_the_parts_make_the_store_of_the_whole_to_the_byte(build, part
     merged = merge_stores([build(part).path for part in parts], tmp_path / "merged", quiet=True)
     for name in FILES:
         assert (merged.path / name).read_bytes() == (whole.path / name).read_bytes(), name
-    sizes = [{name: value for name, value in vars(store.metadata).items() if name != "made_from"} for store in (merged, whole)]
+    sizes = [
+        {name: value for name, value in vars(store.metadata).items() if name != "made_from"}
+        for store in (merged, whole)
+    ]
     assert sizes[0] == sizes[1]
 
 
 def test_stores_made_otherwise_are_not_merged_and_leave_nothing_behind(build, parts, tmp_path):
     one, other = build(parts[0]), build(parts[1], sentences="line")
-    with pytest.raises(DataError, match="differs from .* in its sentences"):
+    with pytest.raises(DataError, match=r"differs from .* in its sentences"):
         merge_stores([one.path, other.path], tmp_path / "merged")
     with pytest.raises(DataError, match="no stores to merge"):
         merge_stores([], tmp_path / "merged")

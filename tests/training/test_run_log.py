@@ -12,8 +12,7 @@ def test_the_tracker_gets_the_numbers_of_the_log(run):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     output_dir = run(**{"training.report_to": "tensorboard", "training.logging_steps": 2})
-    (events,) = output_dir.rglob("events.out.tfevents.*")
-    accumulator = EventAccumulator(str(events.parent)).Reload()
+    accumulator = EventAccumulator(str(output_dir / "bertkit")).Reload()
     for name in ("train_loss", "learning_rate", "eval_loss", "tokens_seen"):
         tracked = [(event.step, event.value) for event in accumulator.Scalars(name)]
         assert tracked == [(step, pytest.approx(value, rel=1e-6)) for step, value in log_of(output_dir, name)]
