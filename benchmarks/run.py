@@ -39,13 +39,16 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, help="pretraining: text to train on")
     parser.add_argument("--rounds", type=int, default=3, help="pretraining: turns of each side")
     parser.add_argument("--steps", type=int, default=5, help="pretraining: optimizer steps of a turn")
-    parser.add_argument("--megabytes", type=int, default=200, help="token store: size of the generated corpus")
+    sizes = "token store: sizes of the generated corpora"
+    parser.add_argument("--megabytes", type=int, nargs="+", default=[10, 100, 1000], help=sizes)
+    parser.add_argument("--only", choices=SECTIONS, help="run this one alone")
     arguments = parser.parse_args()
     record = DOCS / "benchmarks.json"
     results = json.loads(record.read_text()) if record.exists() else {}
     measured = circumstances()
-    results["pretraining"] = {"measured": measured, **run_pretraining(arguments)}
-    if arguments.full:
+    if arguments.only in (None, "pretraining"):
+        results["pretraining"] = {"measured": measured, **run_pretraining(arguments)}
+    if arguments.full or arguments.only == "token_store_memory":
         results["token_store_memory"] = {"measured": measured, **run_token_store_memory(arguments)}
     record.write_text(json.dumps(results, indent=2) + "\n")
     (DOCS / "benchmarks.md").write_text(render(results))
@@ -96,9 +99,12 @@ def run_pretraining(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_token_store_memory(arguments: argparse.Namespace) -> dict[str, Any]:
-    done = run_script("token_store_memory.py", "--megabytes", arguments.megabytes, stdout=subprocess.PIPE)
-    print(done.stdout, end="")
-    return {"figures": dict(line.split(": ", 1) for line in done.stdout.splitlines())}
+    figures = []
+    for megabytes in arguments.megabytes:
+        done = run_script("token_store_memory.py", "--megabytes", megabytes, stdout=subprocess.PIPE)
+        print(done.stdout, end="", flush=True)
+        figures.append(dict(line.split(": ", 1) for line in done.stdout.splitlines()))
+    return {"figures": figures}
 
 
 # The page
@@ -143,13 +149,13 @@ rounds. Collating counts; preparing the data, evaluation and saving do not. Text
 
 
 def render_token_store_memory(result: dict[str, Any]) -> str:
-    rows = "\n".join(f"| {name} | {value} |" for name, value in result["figures"].items())
+    names = list(result["figures"][0])
+    lines = [names, ["---"] * len(names), *([figures[name] for name in names] for figures in result["figures"])]
+    rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"""## Tokenizing a corpus: memory and speed
 
-A generated corpus is tokenized into a TokenStore by all cores.
+Generated corpora are tokenized into a TokenStore by all cores: neither memory nor the cost of a token grows with the corpus.
 
-| | |
-|---|---|
 {rows}
 
 {render_circumstances(result["measured"])}

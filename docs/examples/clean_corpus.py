@@ -1,6 +1,6 @@
 """Deduplicate and filter a corpus by datatrove, for bertkit to train on what is left.
 
-    pip install "datatrove[io,processing]"
+    pip install "datatrove[io,processing]" spacy
     python docs/examples/clean_corpus.py corpus.jsonl.gz cleaned/ --tasks 8 --workers 8
     bertkit pretrain --config bert-mini --data.train cleaned/documents ...
 
