@@ -34,8 +34,10 @@ def corpus(sentences_per_document, mean_sentence=25, seed=0):
     sentences = np.maximum(random.poisson(mean_sentence, int(np.sum(sentences_per_document))), 1)
     sentence_starts = np.concatenate([[0], np.cumsum(sentences)])
     document_starts = sentence_starts[np.concatenate([[0], np.cumsum(sentences_per_document)])]
+    sizes = {"num_documents": len(sentences_per_document), "num_sentences": len(sentences)}
     return SimpleNamespace(
         path=Path("made-up"),
+        metadata=SimpleNamespace(sources=["made up"], **sizes),
         token_ids=random.integers(5, VOCAB_SIZE, sentence_starts[-1]).astype(np.uint16),
         sentence_starts=sentence_starts,
         document_starts=document_starts,

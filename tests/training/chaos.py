@@ -32,7 +32,6 @@ SETTINGS = {
     "training.train_batch_size_start": 6,
     "training.batch_size_warmup_steps": 50,
     "training.micro_batch_size": 5,
-    "training.max_steps": 240,
     "training.save_steps": 9,
     "training.logging_steps": 4,
     "training.learning_rate": 0.002,
@@ -43,8 +42,14 @@ CLOCKS = ("tokens_per_second", "elapsed_seconds")
 """What differs between two runs of the same recipe."""
 
 
-def chaos(kills: int, seed: int, folder: Path) -> list[str]:
+def chaos(kills: int, seed: int, folder: Path, max_steps: int = 240) -> list[str]:
     """Run once unbroken and once killed `kills` times; print what happened.
+
+    Args:
+        kills: how often.
+        seed: of the moments.
+        folder: for the runs.
+        max_steps: length of the runs.
 
     Returns:
         What differs in the end; nothing, if the promise holds.
@@ -53,6 +58,7 @@ def chaos(kills: int, seed: int, folder: Path) -> list[str]:
     options = {
         "tokenizer": ROOT / "tokenizer" / "wordpiece-wikipedia-4k",
         "data.train": write_corpus(folder / "corpus.txt"),
+        "training.max_steps": max_steps,
     }
     started = time.monotonic()
     subprocess.run(command(folder / "unbroken", options), check=True, env=environment(folder))
