@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from bertkit.data.documents import Document, Documents
-from bertkit.data.keyed_random import keyed_bits
+from bertkit.data.keyed_random import keyed_uniform
 from bertkit.data.token_store import TokenStore
 
 Verdict = Literal["ok", "warning", "stop"]
@@ -19,6 +19,8 @@ UNKNOWN_WARNING, UNKNOWN_STOP = 0.01, 0.5
 """Shares of unknown tokens: of a tokenizer made for other text, and of one that cannot read this text at all."""
 LOOKED_AT = 20_000
 """Documents that the slow checks look at, at most; a keyed choice of them where there are more."""
+CHARACTERS_LOOKED_AT = 100_000_000
+"""Characters of them, at most: memory has an end."""
 NEAR = 0.8
 """Jaccard similarity of the word triples of two documents from which on they count as near duplicates."""
 _SCRIPTS = {
@@ -65,7 +67,8 @@ def check_sizes(store: TokenStore) -> Finding:
         f"{sizes.num_documents:,} documents, {sizes.num_sentences:,} sentences, {sizes.num_words:,} words, "
         f"{sizes.num_tokens:,} tokens ({sizes.num_tokens / max(sizes.num_words, 1):.2f} a word)"
     )
-    if sizes.num_tokens > 4 * sizes.num_words and sizes.num_words > 1000:
+    parted_by_spaces = sizes.num_bytes < 40 * sizes.num_words  # Chinese, Japanese and Thai are not
+    if parted_by_spaces and sizes.num_tokens > 4 * sizes.num_words and sizes.num_words > 1000:
         return Finding("warning", "size", what, "words fall into many pieces: train a tokenizer on this text")
     return Finding("ok", "size", what)
 
@@ -141,11 +144,17 @@ def histogram(lengths: np.ndarray) -> list[str]:
 
 
 def sample(documents: Documents, num_documents: int) -> list[Document]:
-    """Return all documents, or a keyed choice of about `LOOKED_AT` of them."""
-    if num_documents <= LOOKED_AT:
-        return list(documents)
-    share = int(LOOKED_AT / num_documents * 2**64)
-    return [document for place, document in enumerate(documents) if int(keyed_bits("doctor", place)) < share]
+    """Return all documents, or a keyed choice of about `LOOKED_AT` of them, up to `CHARACTERS_LOOKED_AT`."""
+    share = min(LOOKED_AT / num_documents, 1)
+    chosen: list[Document] = []
+    characters = 0
+    for place, document in enumerate(documents):
+        if keyed_uniform("doctor", place) < share:
+            chosen.append(document)
+            characters += sum(map(len, document))
+            if characters > CHARACTERS_LOOKED_AT:
+                break
+    return chosen
 
 
 def check_encoding(documents: Iterable[Document], language: str) -> list[Finding]:
@@ -218,8 +227,11 @@ def num_near_duplicates(texts: Iterable[str]) -> int:
     index = MinHashLSH(threshold=NEAR, num_perm=64)
     near = 0
     for number, text in enumerate(texts):
-        words = text.casefold().split()
-        triples = {" ".join(words[place : place + 3]).encode() for place in range(max(len(words) - 2, 1))}
+        words: Sequence[str] = text.casefold().split()
+        parted_by_spaces = len(text) < 20 * len(words)
+        words, width = (words, 3) if parted_by_spaces else ("".join(words), 8)  # else runs of 8 characters
+        joint = " " if parted_by_spaces else ""
+        triples = {joint.join(words[at : at + width]).encode() for at in range(max(len(words) - width + 1, 1))}
         sketch = MinHash(num_perm=64)
         sketch.update_batch(sorted(triples))
         if index.query(sketch):

@@ -51,7 +51,7 @@ def build_stores(
             _store(arguments.train, tokenizer, arguments, quiet=quiet),
             _store(arguments.eval, tokenizer, arguments, quiet=quiet),
         )
-    if _is_store(arguments.train):
+    if is_store(arguments.train):
         raise DataError(f"data.train is {arguments.train}, of which nothing can be held out; give data.eval")
     train, evaluation = split_documents(arguments)
     return (
@@ -63,12 +63,13 @@ def build_stores(
 def _store(
     source: str | list[str], tokenizer: "PreTrainedTokenizerBase", arguments: DataArguments, *, quiet: bool
 ) -> TokenStore:
-    if not _is_store(source):
+    if not is_store(source):
         return TokenStore.build(load_documents(source, arguments), tokenizer, arguments, quiet=quiet)
     store = TokenStore.open(str(source).removeprefix(STORE))
     store.check_made_by(tokenizer, arguments)
     return store
 
 
-def _is_store(source: str | list[str]) -> bool:
+def is_store(source: str | list[str]) -> bool:
+    """Return whether a source is a token store."""
     return isinstance(source, str) and source.startswith(STORE)

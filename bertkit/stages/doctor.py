@@ -49,7 +49,10 @@ def _is_finetuning(arguments: Sequence[str]) -> bool:
     """Return whether a recipe has a section that only fine-tuning has."""
     keys = {argument[2:].split("=")[0].split(".")[0] for argument in arguments if argument.startswith("--")}
     for path in config_files(arguments):
-        keys |= set(load_yaml(find_recipe(path)))
+        content = load_yaml(find_recipe(path))
+        keys |= set(content)
+        if isinstance(content.get("model"), dict) and "from" in content["model"]:
+            return True
     return any(key in keys for key in _FINETUNING_KEYS) or any(
         argument.split("=")[0] in ("--model.from", "--data.test", "--data.label_column") for argument in arguments
     )
@@ -100,7 +103,7 @@ def _corpus_findings(recipe: "Namespace", processes: "PartialState") -> "_Report
     import numpy as np
 
     from bertkit.data.health import cheap_checks, check_duplicates, check_encoding, histogram, sample
-    from bertkit.data.splits import split_documents
+    from bertkit.data.splits import is_store, split_documents
 
     quiet = recipe.quiet or not processes.is_main_process
     findings = _Report(processes)
@@ -110,11 +113,15 @@ def _corpus_findings(recipe: "Namespace", processes: "PartialState") -> "_Report
     for name, starts in (("documents", store.document_starts), ("sentences", store.sentence_starts)):
         findings.print(f"\ntokens    {name}\n" + "\n".join(histogram(np.diff(starts))))
     findings.print("")
-    documents = sample(split_documents(recipe.data)[0], store.metadata.num_documents)
-    if len(documents) < store.metadata.num_documents:
-        findings.print(f"looked at below: {len(documents):,} of the documents")
-    findings.add(*check_encoding(documents, recipe.data.language), *check_duplicates(documents))
-    findings.add(*_trial(prepared.model, prepared.train_batches, recipe.training, unit="row"))
+    trial = _trial(prepared.model, prepared.train_batches, recipe.training, unit="row")  # before text fills the memory
+    if is_store(recipe.data.train):
+        findings.print("the text itself is not looked at: data.train is a token store")
+    else:
+        documents = sample(split_documents(recipe.data)[0], store.metadata.num_documents)
+        if len(documents) < store.metadata.num_documents:
+            findings.print(f"looked at below: {len(documents):,} of the documents")
+        findings.add(*check_encoding(documents, recipe.data.language), *check_duplicates(documents))
+    findings.add(*trial)
     return findings
 
 
@@ -177,6 +184,8 @@ def _trial(
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(model, batches, trial, output_dir=folder, quiet=True)
         trainer.train()
+        if not trainer.accelerator.is_main_process:
+            return []
         entries = [json.loads(line) for line in (Path(folder) / "log.jsonl").open(encoding="utf-8")]
         sizes = {path.name: path.stat().st_size for path in (Path(folder) / "last").rglob("*") if path.is_file()}
     tokens = trainer.state.tokens_seen / _TRIAL_STEPS

@@ -7,12 +7,12 @@ from bertkit.config import ConfigError
 from bertkit.data.health import Finding
 
 
-def report(findings: Iterable[Finding], *, quiet: bool) -> None:
-    """Say the warnings among findings; what is fine needs no word.
+def report(findings: Iterable[Finding], *, is_main_process: bool) -> None:
+    """Say the warnings among findings, even to those who asked for quiet; what is fine needs no word.
 
     Args:
         findings: of the checks that are always made.
-        quiet: say nothing.
+        is_main_process: the others say nothing.
 
     Raises:
         ConfigError: one of them says stop.
@@ -20,5 +20,5 @@ def report(findings: Iterable[Finding], *, quiet: bool) -> None:
     for finding in findings:
         if finding.verdict == "stop":
             raise ConfigError(f"{finding.subject}: {finding.what}; {finding.remedy}")
-        if finding.verdict == "warning" and not quiet:
+        if finding.verdict == "warning" and is_main_process:
             print(finding, file=sys.stderr)

@@ -94,7 +94,7 @@ def finetune(recipe: "Namespace", resolved: str) -> None:
     from bertkit.tasks.sequence_classification import label_names
     from bertkit.tokenization import load_tokenizer
     from bertkit.training.checkpointing import find_checkpoint
-    from bertkit.training.processes import join_processes
+    from bertkit.training.processes import agree_on, join_processes
 
     disable_progress_bar()  # one for every file of a checkpoint, in the midst of ours
     processes = join_processes()
@@ -104,6 +104,7 @@ def finetune(recipe: "Namespace", resolved: str) -> None:
         seed: find_checkpoint(folder, recipe.training.resume_from_checkpoint, warn=processes.print)
         for seed, folder in folders.items()
     }
+    agree_on("the checkpoints to go on from", resume_from)
     with processes.main_process_first():
         start_from = checkpoint_folder(recipe.model.pop("from")) if "from" in recipe.model else None
         if start_from is None and (recipe.tokenizer is None or recipe.from_scratch):
@@ -123,7 +124,10 @@ def finetune(recipe: "Namespace", resolved: str) -> None:
         if not quiet and not runs:
             print(_describe(parts, task.label_names))
         if not runs:
-            report(cheap_checks(task, parts, {"train": train_batches, **eval_batches}), quiet=quiet)
+            report(
+                cheap_checks(task, parts, {"train": train_batches, **eval_batches}),
+                is_main_process=processes.is_main_process,
+            )
         if not quiet and len(folders) > 1:
             print(f"\nseed {seed}, in {folder}", flush=True)
         trainer = _build_trainer(

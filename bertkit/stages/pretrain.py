@@ -116,7 +116,7 @@ def pretrain(recipe: "Namespace", resolved: str) -> None:
     from bertkit.stages.findings import report
     from bertkit.tokenization import save_tokenizer
     from bertkit.training.checkpointing import find_checkpoint
-    from bertkit.training.processes import join_processes
+    from bertkit.training.processes import agree_on, join_processes
     from bertkit.training.trainer import Trainer
 
     disable_progress_bar()  # one for every file of a checkpoint, in the midst of ours
@@ -124,8 +124,12 @@ def pretrain(recipe: "Namespace", resolved: str) -> None:
     quiet = recipe.quiet or not processes.is_main_process
     resume_from = recipe.training.resume_from_checkpoint
     checkpoint = find_checkpoint(Path(recipe.output_dir), resume_from, warn=processes.print)
+    agree_on("the checkpoint to go on from", checkpoint)
     prepared = prepare(recipe, processes, checkpoint, quiet=quiet)
-    report(cheap_checks(prepared.train_store, pairs=recipe.objective.next_sentence), quiet=quiet)
+    report(
+        cheap_checks(prepared.train_store, pairs=recipe.objective.next_sentence),
+        is_main_process=processes.is_main_process,
+    )
     card = ModelCard(
         auto_class=prepared.objective.auto_class,
         language=recipe.data.language,

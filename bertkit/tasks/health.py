@@ -43,7 +43,7 @@ def check_labels(parts: Mapping[str, Sequence[LabelledText]]) -> list[Finding]:
     elif len(train) > 0.5 * sum(train.values()):
         findings = [
             Finding(
-                "stop", "labels", f"{len(train):,} for {sum(train.values()):,} texts", "is data.label_column right?"
+                "warning", "labels", f"{len(train):,} for {sum(train.values()):,} texts", "is data.label_column right?"
             )
         ]
     elif min(train.values()) < 5:

@@ -23,7 +23,8 @@ class TrainingArguments:
     batch_size_warmup_steps: int = 0
     """Steps over which the batch grows from `train_batch_size_start`."""
     micro_batch_size: int | None = None
-    """Most examples a process computes at once; what the global batch holds beyond that is accumulated. Default: all."""
+    """Most examples a process computes at once (one more where the batch cannot be shared evenly); what the global batch holds
+    beyond that is accumulated. Default: all."""
     max_steps: int | None = None
     """Steps to train; one of `max_steps`, `num_train_epochs` and `max_time` must be given."""
     num_train_epochs: float | None = None

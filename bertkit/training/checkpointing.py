@@ -4,12 +4,13 @@ Weights and optimizer state are safetensors and everything else is JSON: reading
 """
 
 import contextlib
+import itertools
 import json
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,8 @@ class TrainerState:
     """Step of the checkpoint that has it."""
     metrics: dict[str, float] = field(default_factory=dict)
     """The last logged training losses, and the last evaluation."""
+    best_by: str | None = None
+    """The metric it was chosen by."""
     evaluated_step: int | None = None
     """Step of the last evaluation."""
     window_sums: list[float] = field(default_factory=list)
@@ -233,7 +236,11 @@ def load_trainer_state(folder: Path) -> TrainerState:
             f"{folder} has no state/trainer_state.json to go on from; give a checkpoint folder as bertkit writes it, or "
             "training.resume_from_checkpoint auto"
         )
-    return TrainerState(**json.loads(path.read_text(encoding="utf-8")))
+    content = json.loads(path.read_text(encoding="utf-8"))
+    known = {field.name for field in fields(TrainerState)}
+    if unknown := sorted(set(content) - known):
+        raise ValueError(f"{path} has {', '.join(unknown)}, of another version of bertkit; go on with that version")
+    return TrainerState(**content)
 
 
 def find_checkpoint(
@@ -250,6 +257,7 @@ def find_checkpoint(
         ValueError: the folder does not exist or is damaged, or what the run would write meets checkpoints that it did not
             come from.
     """
+    _restore_replaced(output_dir)
     present = checkpoint_folders(output_dir)
     if resume_from_checkpoint == "auto":
         for folder in reversed(present):
@@ -286,6 +294,15 @@ def find_checkpoint(
     return folder
 
 
+def _restore_replaced(output_dir: Path) -> None:
+    """Give back its name to a checkpoint that was moved aside by a run that was killed before it put the new one there."""
+    for moved in output_dir.glob(".replaced-checkpoint-*"):
+        original = output_dir / moved.name.removeprefix(".replaced-").split(".")[0]
+        if not original.exists():
+            with contextlib.suppress(FileNotFoundError):  # another process of the run was faster
+                moved.rename(original)
+
+
 def tidy(output_dir: Path, *, step: int) -> None:
     """Undo what a run that was killed while saving left behind, and set aside damaged checkpoints it will write anew.
 
@@ -294,16 +311,14 @@ def tidy(output_dir: Path, *, step: int) -> None:
         step: where the run goes on: any checkpoint behind it is one that was passed over as damaged.
     """
     for moved in output_dir.glob(".replaced-checkpoint-*"):
-        original = output_dir / moved.name.removeprefix(".replaced-").split(".")[0]
-        if not original.exists() and _step_of(original) <= step:
-            moved.rename(original)
-        else:
-            shutil.rmtree(moved)
+        shutil.rmtree(moved)
     for half_written in output_dir.glob(".checkpoint-*"):
         shutil.rmtree(half_written)
     for folder in checkpoint_folders(output_dir):
         if _step_of(folder) > step:
-            folder.rename(folder.with_name(f"damaged-{folder.name}"))
+            suffixes = itertools.chain([""], (f".{number}" for number in itertools.count(2)))
+            names = (f"damaged-{folder.name}{suffix}" for suffix in suffixes)
+            folder.rename(next(free for name in names if not (free := folder.with_name(name)).exists()))
 
 
 def remove_old_checkpoints(output_dir: Path, *, limit: int | None, best_step: int | None) -> None:

@@ -25,7 +25,7 @@ def find_damage(folder: Path) -> str | None:
     try:
         entries = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
         expected = {name: (entry["size"], entry["sha256"]) for name, entry in entries.items()}
-    except FileNotFoundError:
+    except OSError:
         return f"{FILE_NAME} is missing"
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{FILE_NAME} is damaged"

@@ -1,11 +1,15 @@
 """The processes a run consists of, as Accelerate or torchrun launched them."""
 
+import itertools
 import os
 from datetime import timedelta
+from pathlib import Path
 
+import psutil
 import torch
+import yaml
 from accelerate import PartialState
-from accelerate.utils import parse_flag_from_env
+from accelerate.utils import DistributedType, gather_object, parse_flag_from_env
 
 
 def join_processes() -> PartialState:
@@ -28,4 +32,59 @@ def join_processes() -> PartialState:
             f"{launched} processes were launched and {processes.num_processes} found one another; launch with `accelerate "
             "launch --multi_gpu --num_processes N` or torchrun, on CPUs with ACCELERATE_USE_CPU=true"
         )
+    if processes.distributed_type == DistributedType.DEEPSPEED:
+        raise ValueError(
+            "bertkit does not run under DeepSpeed, which takes over optimizer and checkpoints; FSDP shards the same: "
+            "distributed_type: FSDP in accelerate_config.yaml"
+        )
+    if parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        kind = processes.distributed_type.value
+        if on_cpu or launched < 2:
+            raise ValueError(
+                f"FSDP was asked for, but Accelerate runs {launched} process(es) as {kind}: it shards on GPUs only, over two "
+                "or more"
+            )
+        if os.environ.get("FSDP_VERSION", "1") != "2":
+            raise ValueError("bertkit shards by FSDP2; set fsdp_version: 2 in accelerate_config.yaml")
+    asked = _asked_of_launcher()
+    if asked > launched:
+        raise ValueError(
+            f"accelerate launch was asked for {asked} processes and started {launched}; on GPUs give distributed_type "
+            "MULTI_GPU or FSDP, on CPUs take ACCELERATE_USE_CPU=true torchrun --nproc_per_node N"
+        )
     return processes
+
+
+def _asked_of_launcher() -> int:
+    """Return how many processes `accelerate launch` was asked for, if it started this one: on CPUs it starts one."""
+    try:
+        parent = psutil.Process().parent()
+        arguments = parent.cmdline() if parent else []
+    except psutil.Error:
+        return 0
+    if "launch" not in arguments or "accelerate" not in " ".join(arguments[: arguments.index("launch")]):
+        return 0
+    values = dict(itertools.pairwise(arguments))
+    asked = values.get("--num_processes") or values.get("--num-processes") or values.get("-n")
+    machines = 1
+    if asked is None and "--config_file" in values:
+        config = yaml.safe_load(Path(values["--config_file"]).read_text(encoding="utf-8"))
+        asked, machines = config.get("num_processes", 0), config.get("num_machines", 1)
+    return int(asked or 0) if machines == 1 else 0
+
+
+def agree_on(what: str, value: object) -> None:
+    """Make sure that all processes of the run see the same.
+
+    Args:
+        what: what is seen, for the message.
+        value: as this process sees it.
+
+    Raises:
+        ValueError: they do not.
+    """
+    seen = gather_object([str(value)])
+    if len(set(seen)) > 1:
+        raise ValueError(
+            f"the processes do not agree on {what}: {', '.join(sorted(set(seen)))}; output_dir must be a folder that all see"
+        )

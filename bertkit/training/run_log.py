@@ -38,9 +38,12 @@ class RunLog:
         """Drop the entries behind a step, which the run will make again."""
         if self.accelerator.is_main_process:
             with writing_to(self.path.parent):
-                lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
-                whole = [line for line in lines if line.endswith("}\n")]  # a killed run may have torn its last line
-                kept = [line for line in whole if json.loads(line)["step"] <= step]
+                lines = (
+                    self.path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+                    if self.path.exists()
+                    else []
+                )
+                kept = [line for line in lines if (at := _step_of(line)) is not None and at <= step]
                 aside = self.path.with_suffix(".jsonl.new")
                 aside.write_text("".join(kept), encoding="utf-8")
                 aside.replace(self.path)
@@ -73,6 +76,15 @@ class RunLog:
         """Close the trackers; the process group stays, for runs may follow."""
         for tracker in self.accelerator.trackers:
             tracker.finish()
+
+
+def _step_of(line: str) -> int | None:
+    """Return the step of an entry; None for a line that a killed run or a power cut has torn."""
+    try:
+        step = json.loads(line)["step"] if line.endswith("\n") else None
+    except (ValueError, KeyError, TypeError):
+        return None
+    return step if isinstance(step, int) else None
 
 
 def _flat(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, int | float | str | bool]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, parse_flag_from_env, send_to_device
+from accelerate.utils import DistributedDataParallelKwargs, send_to_device
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import PreTrainedModel
@@ -40,6 +40,7 @@ from bertkit.training.checkpointing import (
 from bertkit.training.evaluation import evaluate_batches, without_ids
 from bertkit.training.host_memory import keep_freed_memory
 from bertkit.training.losses import SPIKE_MEMORY, LossWindow, StepLosses, what_is_wrong
+from bertkit.training.manifest import find_damage
 from bertkit.training.optimization import build_optimizer, learning_rate_factor
 from bertkit.training.places import Places
 from bertkit.training.run_log import RunLog
@@ -82,23 +83,23 @@ class Trainer:
             log_with=[tracker for tracker in trackers if tracker != "none"] or None,
             project_dir=str(output_dir),
             dynamo_backend="inductor" if arguments.torch_compile else None,
+            # Else DDP puts gradients into other buckets from the second step of a process on, and adds them up in another
+            # order: a resumed run of three processes or more would differ in the last bits.
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
-        self._refuse_unlike_what_was_asked()
         transformers_logging.disable_progress_bar()  # of a second it takes to write a checkpoint; ours shows the training
         if self.accelerator.device.type == "cpu":
             keep_freed_memory()
         self.arguments = arguments
-        self.output_dir = Path(output_dir)
+        self.output_dir = Path(output_dir).resolve()
         self.train_batches = train_batches
         self.eval_batches = eval_batches
         self.write_extras = write_extras
         self.recipe = dict(recipe or {})
         self.quiet = quiet
         self.log = RunLog(self.accelerator, self.output_dir, quiet=quiet)
-        self.resume_from = resume_from
-        self.state = TrainerState() if resume_from is None else load_trainer_state(resume_from)
-        if resume_from is not None and resume_from.parent != Path(output_dir).resolve():
-            self.state.best_metric = self.state.best_step = None  # those of a run in another folder
+        self.resume_from = None if resume_from is None else resume_from.resolve()
+        self.state = TrainerState() if self.resume_from is None else load_trainer_state(self.resume_from)
         self.state.loss_floor = train_batches.loss_floor
         self.stopped_by: str | None = None
 
@@ -114,6 +115,12 @@ class Trainer:
             raise ValueError(
                 f"training.metric_for_best_model is {self.best_by!r}; the evaluation gives {', '.join(known)}"
             )
+        self.goes_on_here = self.resume_from is not None and self.resume_from.parent == self.output_dir
+        if (
+            not self.goes_on_here or self.state.best_by != self.best_by
+        ):  # the best of a run elsewhere, or by another metric
+            self.state.best_metric = self.state.best_step = self.state.evaluated_step = None
+        self.state.best_by = self.best_by
         self.max_steps = self._length_in_steps()
         self.places = Places(
             sizes=self.sizes,
@@ -136,22 +143,6 @@ class Trainer:
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         # Decisions that all processes take together travel between hosts, not devices: reading them makes no GPU wait.
         self.host_group = torch.distributed.new_group(backend="gloo") if processes > 1 else None
-
-    def _refuse_unlike_what_was_asked(self) -> None:
-        """Make sure that the model is sharded if it was asked to be: Accelerate lets it pass where it cannot."""
-        kind = self.accelerator.distributed_type
-        if kind == DistributedType.DEEPSPEED:
-            raise ValueError(
-                "bertkit does not run under DeepSpeed, which takes over optimizer and checkpoints; FSDP shards the same: "
-                "distributed_type: FSDP in accelerate_config.yaml"
-            )
-        if parse_flag_from_env("ACCELERATE_USE_FSDP") and kind != DistributedType.FSDP:
-            raise ValueError(
-                f"FSDP was asked for, but Accelerate runs {self.accelerator.num_processes} process(es) as {kind.value}: it "
-                "shards on GPUs only, over two or more"
-            )
-        if self.accelerator.is_fsdp2 is False and kind == DistributedType.FSDP:
-            raise ValueError("bertkit shards by FSDP2; set fsdp_version: 2 in accelerate_config.yaml")
 
     def _length_in_steps(self) -> int | None:
         arguments = self.arguments
@@ -196,8 +187,7 @@ class Trainer:
         self._say_floor()
         self.started = time.monotonic() - self.state.elapsed_seconds
         self.entry_started, self.entry_tokens = time.monotonic(), self.state.tokens_seen
-        goes_on_here = self.resume_from is not None and self.resume_from.parent == self.output_dir.resolve()
-        if self.arguments.loss_policy == "rollback" and not goes_on_here:
+        if self.arguments.loss_policy == "rollback" and not self.goes_on_here:
             self.save_checkpoint(evaluate=False)  # somewhere to go back to
         with self._catch_signals() as caught, self._progress_bar() as bar:
             loader = self._micro_batches(self.state.global_step)
@@ -252,13 +242,11 @@ class Trainer:
                 # The counts are the whole step's, and data parallelism averages: undo the average.
                 self.accelerator.backward(outputs.loss * self.accelerator.num_processes)
             losses.add(outputs)
-        skips = self.arguments.loss_policy == "skip"
-        if self.arguments.max_grad_norm is not None or skips:
-            largest = self.arguments.max_grad_norm or math.inf
-            losses.grad_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), largest)
+        largest = self.arguments.max_grad_norm or math.inf  # the norm is judged, clipped or not
+        losses.grad_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), largest)
         losses.send()
         self.unread.append(losses)
-        if not (skips and self._read_losses(but=0) == "passed over"):
+        if not (self.arguments.loss_policy == "skip" and self._read_losses(but=0) == "passed over"):
             self.optimizer.step()
         elif self.accelerator.scaler is not None:
             self.accelerator.scaler.update()
@@ -304,8 +292,12 @@ class Trainer:
     def _pass_over(self, step: int, wrong: str) -> str:
         """Do as the policy says about a step that went wrong."""
         policy, passed_over = self.arguments.loss_policy, [*self.state.passed_over, step]
-        folders = checkpoint_folders(self.output_dir)
-        if policy == "stop" or len(passed_over) > self.arguments.max_bad_steps:
+        folders = [folder for folder in checkpoint_folders(self.output_dir) if find_damage(folder) is None]
+        if (
+            policy == "stop"
+            or len(passed_over) > self.arguments.max_bad_steps
+            or (policy == "rollback" and not folders)
+        ):
             so_far = f", the {len(passed_over)}th step that went wrong" if policy != "stop" else ""
             go_on = f"go on from {folders[-1]}" if folders else "start again"
             raise FloatingPointError(
@@ -417,6 +409,11 @@ class Trainer:
         Returns:
             The checkpoint's folder.
         """
+        if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
+            raise FloatingPointError(
+                f"the weights are not finite after step {self.state.global_step}, so they are not saved; lower "
+                f"training.learning_rate, or go on from the last checkpoint in {self.output_dir}"
+            )
         if evaluate and self.evaluate():
             value, best = self.state.metrics[f"eval_{self.best_by}"], self.state.best_metric
             better = best is None or (value < best if self.best_by.endswith("loss") else value > best)

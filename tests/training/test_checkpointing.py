@@ -3,6 +3,7 @@
 import os
 import resource
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -190,3 +191,60 @@ def test_nothing_of_a_checkpoint_is_unpickled(copy, run, monkeypatch):
     monkeypatch.setattr("pickle.Unpickler", refuse)
     monkeypatch.setattr("torch.load", refuse)
     run(copy, **go_on_longer(copy))
+
+
+def test_a_relative_folder_keeps_its_best_checkpoint_when_the_run_goes_on(run, tmp_path, monkeypatch):
+    # A rate that ruins the model after a good start: the best checkpoint is an early one.
+    ruin = {
+        "training.max_steps": 10,
+        "training.save_steps": 2,
+        "training.warmup_steps": 10,
+        "training.learning_rate": 3.0,
+    }
+    unbroken = run(**ruin)
+    original = Trainer.training_step
+
+    def dying(self, micro_batches, counts):
+        if self.state.global_step == 9:
+            raise KeyboardInterrupt
+        original(self, micro_batches, counts)
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(AssertionError):
+        patch.setattr(Trainer, "training_step", dying)
+        run(Path("relative"), **ruin)
+    run(Path("relative"), **ruin, **{"training.resume_from_checkpoint": "auto"})
+    assert (tmp_path / "relative" / "best").resolve().name == (unbroken / "best").resolve().name != "checkpoint-10"
+    assert find_damage(tmp_path / "relative" / "best") is None
+
+
+def test_a_checkpoint_moved_aside_by_a_killed_run_is_the_one_gone_on_from(run, copy, capsys):
+    for number in (3, 6):
+        shutil.rmtree(copy / f"checkpoint-{number}")
+    (copy / "checkpoint-9").rename(copy / ".replaced-checkpoint-9.123")
+    run(copy, **go_on_longer(copy), quiet="false")
+    assert "going on from" in capsys.readouterr().out
+    assert losses_of(copy)[0][0] == 2 and (copy / "last").resolve().name == "checkpoint-15"
+
+
+def test_a_step_damaged_twice_is_set_aside_twice(run, copy):
+    (copy / "damaged-checkpoint-9" / "older").mkdir(parents=True)
+    path = copy / "checkpoint-9" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    run(copy, **EVERY_THREE, **KEPT, **{"training.resume_from_checkpoint": "auto"})
+    assert (copy / "damaged-checkpoint-9.2" / "model.safetensors").is_file()
+
+
+def test_a_log_torn_by_a_power_cut_does_not_stop_a_run_from_going_on(run, copy):
+    with (copy / "log.jsonl").open("ab") as log:
+        log.write(b"\0\0\0}\n[1]\n{}\n\xff\n")
+    run(copy, **go_on_longer(copy))
+    assert [step for step, _ in losses_of(copy)] == [2, 4, 6, 8, 9, 10, 12, 14, 15]
+
+
+def test_weights_that_are_not_finite_are_never_saved(pretrain_options, tmp_path, capsys):
+    options = {"training.learning_rate": 1e38, "training.save_steps": 1, "training.warmup_steps": 0}
+    assert main(["pretrain", *pretrain_options(tmp_path / "run", **options)]) == 2
+    error = capsys.readouterr().err
+    assert "not finite" in error or "the loss is nan" in error
+    assert not list((tmp_path / "run").glob("checkpoint-*"))

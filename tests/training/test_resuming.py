@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import subprocess
+import sys
 import time
 
 import pytest
@@ -12,6 +14,7 @@ from bertkit.training.trainer import Trainer
 from tests.training.chaos import chaos
 from tests.training.runs import (
     NO_DROPOUT,
+    PRETRAIN,
     assert_close,
     assert_same_bits,
     assert_same_course,
@@ -167,3 +170,28 @@ def test_going_on_at_step_a_million_costs_what_going_on_at_step_ten_does(run, tm
 def test_a_process_killed_at_random_moments_ends_with_the_bits_of_one_left_alone(tmp_path, capfd):
     assert chaos(kills=2, seed=0, folder=tmp_path, max_steps=60) == []
     assert capfd.readouterr().out.count("\nkill ") == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 3])
+def test_several_processes_killed_together_end_with_the_bits_of_as_many_left_alone(
+    pretrain_options, tmp_path, processes
+):
+    settings = {"training.max_steps": 8, "training.save_steps": 4, "training.logging_steps": 1}
+    finish(launch(pretrain_options(tmp_path / "unbroken", **settings), processes=processes))
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED.format(step=5))
+    finish(launch(pretrain_options(tmp_path / "broken", **settings), processes=processes, script=script), returncode=1)
+    assert (tmp_path / "broken" / "last").resolve().name == "checkpoint-4"
+    finish(launch(pretrain_options(tmp_path / "broken", **settings, **AUTO), processes=processes))
+    assert_same_bits(tmp_path / "unbroken", tmp_path / "broken")
+    assert losses_of(tmp_path / "unbroken") == losses_of(tmp_path / "broken")
+
+
+def test_a_launcher_that_starts_fewer_processes_than_it_was_asked_for_is_refused(pretrain_options, tmp_path):
+    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--cpu", "--num_processes", "2"]
+    done = subprocess.run(
+        [*command, str(PRETRAIN), *pretrain_options(tmp_path / "run")], capture_output=True, text=True, timeout=120
+    )
+    assert "was asked for 2 processes and started 1" in done.stderr and done.returncode != 0
+    assert not (tmp_path / "run").exists()

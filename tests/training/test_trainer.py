@@ -73,7 +73,7 @@ def test_two_processes_train_as_one_does(run, pretrain_options, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_ends_the_run_which_then_goes_on_to_the_same_bits(run, pretrain_options, tmp_path, number):
-    settings = {"training.max_steps": 400}
+    settings = {"training.max_steps": 200}
     broken = tmp_path / "broken"
     process = launch(pretrain_options(broken, **settings, **{"training.logging_steps": 1}, quiet="false"))
     for line in process.stdout:
@@ -83,7 +83,7 @@ def test_a_signal_saves_and_ends_the_run_which_then_goes_on_to_the_same_bits(run
     output = finish(process)
     assert f"stopped by {number.name}" in output
     step = json.loads((broken / "last/state/trainer_state.json").read_text())["global_step"]
-    assert 0 < step < 400
+    assert 0 < step < 200
     run(broken, **settings, **{"training.resume_from_checkpoint": "auto"})
     run(tmp_path / "unbroken", **settings)
     assert_same_bits(tmp_path / "unbroken", broken)
