@@ -1,7 +1,10 @@
 """How unlabelled text becomes a batch: one file an objective, and the table that names them."""
 
-from bertkit.objectives.masked import MaskedObjective
+from typing import Any
 
-OBJECTIVES = {
+from bertkit.objectives.masked import MaskedObjective
+from bertkit.objectives.objective import Objective
+
+OBJECTIVES: dict[str, type[Objective[Any]]] = {
     "masked": MaskedObjective,
 }

@@ -109,7 +109,7 @@ def _corpus_findings(recipe: "Namespace", processes: "PartialState") -> "_Report
     findings = _Report(processes)
     prepared = pretrain.prepare(recipe, processes, None, quiet=quiet)
     store = prepared.train_store
-    findings.add(*cheap_checks(store, pairs=recipe.objective.next_sentence))
+    findings.add(*cheap_checks(store), *prepared.objective.checks(store))
     for name, starts in (("documents", store.document_starts), ("sentences", store.sentence_starts)):
         findings.print(f"\ntokens    {name}\n" + "\n".join(histogram(np.diff(starts))))
     findings.print("")
@@ -150,7 +150,7 @@ def _labelled_findings(recipe: "Namespace", processes: "PartialState") -> "_Repo
     settings = {**recipe.model, **task.config_settings}
     length = recipe.task.max_length
     if start_from is None:
-        model = model_section.build_fresh_model(settings, task.auto_class, tokenizer, block_size=length, seed=seed)
+        model = model_section.build_fresh_model(settings, task.auto_class, tokenizer, max_positions=length, seed=seed)
     else:
         model = task_model.build_task_model(
             start_from,

@@ -220,7 +220,7 @@ def _build_trainer(
         )
     else:
         model = model_section.build_fresh_model(
-            settings, task.auto_class, task.tokenizer, block_size=recipe.task.max_length, seed=seed
+            settings, task.auto_class, task.tokenizer, max_positions=recipe.task.max_length, seed=seed
         )
 
     # The recipe of this run alone: it repeats the run, whatever other seeds there were.
@@ -230,6 +230,7 @@ def _build_trainer(
     labels = len(task.label_names)
     card = ModelCard(
         auto_class=task.auto_class,
+        pipeline_tag=task.pipeline_tag,
         language=recipe.data.language,
         parameters=model.num_parameters(),
         data={

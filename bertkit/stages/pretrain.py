@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertkit.config import RecipeParser, choose, overrule, value_of
-from bertkit.data.arguments import DataArguments
 from bertkit.objectives import OBJECTIVES
 from bertkit.stages import model_section
 from bertkit.training.arguments import LENGTHS, TrainingArguments
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     from bertkit.data.token_store import TokenStore
     from bertkit.objectives.batches import ObjectiveBatches
-    from bertkit.objectives.masked import MaskedObjective
+    from bertkit.objectives.objective import Objective
     from bertkit.training.checkpointing import TrainerState
 
 
@@ -28,7 +27,7 @@ def build_parser(arguments: Sequence[str]) -> RecipeParser:
     parser = RecipeParser("pretrain", description="Pretrain a model on a corpus.", free=["model"])
     parser.add_argument("--output_dir", type=str, required=True, help="Folder of the run: checkpoints and log.")
     parser.add_argument("--tokenizer", type=str, required=True, help="Folder or Hub name of the tokenizer.")
-    parser.add_class_arguments(DataArguments, "data", help="The corpus")
+    parser.add_class_arguments(objective.data_class, "data", help="The corpus")
     parser.add_class_arguments(objective.arguments_class, "objective", help="What the model learns to predict")
     parser.add_argument("--model", type=dict[str, Any], default={"family": "bert"}, help=model_section.HELP)
     parser.add_class_arguments(TrainingArguments, "training", help="How it is trained")
@@ -54,11 +53,11 @@ class Prepared:
     """Everything a pretraining consists of before its first step."""
 
     tokenizer: "PreTrainedTokenizerFast"
-    objective: "MaskedObjective"
+    objective: "Objective[Any]"
     train_store: "TokenStore"
     eval_store: "TokenStore"
-    train_batches: "ObjectiveBatches"
-    eval_batches: "ObjectiveBatches"
+    train_batches: "ObjectiveBatches[Any]"
+    eval_batches: "ObjectiveBatches[Any]"
     model: "PreTrainedModel"
 
 
@@ -84,19 +83,29 @@ def prepare(recipe: "Namespace", processes: "PartialState", checkpoint: Path | N
     with processes.main_process_first():
         train_store, eval_store = build_stores(recipe.data, tokenizer, quiet=quiet)
     if checkpoint is None:
-        length, seed = recipe.objective.block_size, recipe.training.seed
         model = model_section.build_fresh_model(
-            recipe.model, objective.auto_class, tokenizer, block_size=length, seed=seed
+            recipe.model,
+            objective.auto_class,
+            tokenizer,
+            max_positions=objective.max_positions,
+            seed=recipe.training.seed,
+            wanted=objective.config_settings,
         )
     else:
-        model = model_section.load_resumed_model(checkpoint, recipe.model, objective.auto_class)
+        model = model_section.load_resumed_model(
+            checkpoint, recipe.model, objective.auto_class, wanted=objective.config_settings
+        )
+    training = recipe.training
+    batch_size = training.batch_sizes(objective.tokens_per_example).final
     return Prepared(
         tokenizer=tokenizer,
         objective=objective,
         train_store=train_store,
         eval_store=eval_store,
-        train_batches=ObjectiveBatches(objective, train_store, seed=recipe.training.seed, training=True),
-        eval_batches=ObjectiveBatches(objective, eval_store, training=False),
+        train_batches=ObjectiveBatches(
+            objective, train_store, batch_size=batch_size, seed=training.seed, training=True
+        ),
+        eval_batches=ObjectiveBatches(objective, eval_store, batch_size=training.eval_batch_size, training=False),
         model=model,
     )
 
@@ -127,11 +136,12 @@ def pretrain(recipe: "Namespace", resolved: str) -> None:
     agree_on("the checkpoint to go on from", checkpoint)
     prepared = prepare(recipe, processes, checkpoint, quiet=quiet)
     report(
-        cheap_checks(prepared.train_store, pairs=recipe.objective.next_sentence),
+        [*cheap_checks(prepared.train_store), *prepared.objective.checks(prepared.train_store)],
         is_main_process=processes.is_main_process,
     )
     card = ModelCard(
         auto_class=prepared.objective.auto_class,
+        pipeline_tag=prepared.objective.pipeline_tag,
         language=recipe.data.language,
         parameters=prepared.model.num_parameters(),
         data={"train": figures(prepared.train_store), "eval": figures(prepared.eval_store)},

@@ -61,6 +61,7 @@ class SequenceClassificationTask:
 
     arguments_class = SequenceClassificationArguments
     auto_class = "AutoModelForSequenceClassification"
+    pipeline_tag = "text-classification"
     # Which batch entry holds the labels that the loss is divided by, and under which argument forward takes their number.
     label_counts: Mapping[str, str] = {"num_items_in_batch": "labels"}
     loss_terms: tuple[str, ...] = ("loss",)
@@ -199,6 +200,10 @@ class SequenceClassificationBatches:
         """Entropy of the labels in nats: what a model scores that knows how frequent each class is, and no more."""
         shares = np.array(list(Counter(self.labels.tolist()).values())) / len(self.labels)
         return float(-(shares * np.log(shares)).sum())
+
+    def num_tokens(self, batch: Mapping[str, "torch.Tensor"]) -> int:
+        """Return the real tokens of a batch, special ones included."""
+        return int(batch["attention_mask"].sum())
 
     def _make_order(self, epoch: int) -> np.ndarray:
         if not self.training:

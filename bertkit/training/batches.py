@@ -55,6 +55,9 @@ class Batches(Protocol):
         `progress` says how far the training is, from 0 to 1.
         """
 
+    def num_tokens(self, batch: Mapping[str, torch.Tensor]) -> int:
+        """Return the real tokens of a batch, padding not counted."""
+
     def evaluation(self) -> Evaluation:
         """Begin an evaluation."""
 

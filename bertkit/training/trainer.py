@@ -352,7 +352,7 @@ class Trainer:
             name: sum(int((batch[labels] != IGNORED_LABEL).sum()) for batch in micro_batches)
             for name, labels in label_counts.items()
         }
-        numbers["tokens"] = sum(int(batch["attention_mask"].sum()) for batch in micro_batches)
+        numbers["tokens"] = sum(self.train_batches.num_tokens(batch) for batch in micro_batches)
         numbers["digest"] = _signed(sum(digest(batch, label_counts) for batch in micro_batches))
         numbers["stop"] = bool(caught)
         numbers["microseconds"] = round(elapsed * 1e6) if self.accelerator.is_main_process else 0
