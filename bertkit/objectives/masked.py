@@ -13,11 +13,11 @@ import numpy as np
 from bertkit.data.arguments import DataArguments
 from bertkit.data.health import Finding, check_pairs
 from bertkit.data.packing import pad_to_multiple
-from bertkit.data.row_stream import Examples, RowStream, block_boundaries
+from bertkit.data.row_stream import Examples, RowStream
 from bertkit.data.token_store import TokenStore
 from bertkit.objectives.masking import MASKING_UNITS, Candidates, replace_tokens
-from bertkit.objectives.sentence_pairs import NO_PAIR, pair_sentences
-from bertkit.objectives.spans import SpanCutter
+from bertkit.objectives.sentence_pairs import pair_sentences
+from bertkit.objectives.spans import SpanCutter, Spans, packed_stream, whole_spans
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -172,26 +172,12 @@ class MaskedObjective:
             short_sequence_prob=self.arguments.short_sequence_prob,
             seed=seed,
         )
-        block_documents = block_boundaries(store.document_starts)
 
-        def plan_block(epoch: int, block: int) -> Examples:
-            first, last = block_documents[block], block_documents[block + 1]
-            spans = cutter.plan(store.document_starts[first : last + 1], epoch=epoch, block=block)
-            if self.arguments.next_sentence:
-                return pair_sentences(store, spans, seed=seed, epoch=epoch)
-            nothing = np.zeros_like(spans.start)
-            return Examples(
-                row=spans.row,
-                start=spans.start,
-                length=spans.length,
-                second_start=nothing,
-                second_length=nothing,
-                next_sentence_label=np.full_like(nothing, NO_PAIR),
-                epoch=np.full_like(nothing, epoch),
-            )
+        def pairs(spans: Spans, epoch: int) -> Examples:
+            return pair_sentences(store, spans, seed=seed, epoch=epoch)
 
-        rows_per_block = cutter.rows_per_block(store.document_starts, block_documents)
-        return RowStream(rows_per_block, plan_block, seed=seed, shuffle=shuffle)
+        to_examples = pairs if self.arguments.next_sentence else whole_spans
+        return packed_stream(store, cutter, seed=seed, shuffle=shuffle, to_examples=to_examples)
 
     def mlm_probability(self, progress: float, *, training: bool) -> float:
         """Return the masking rate at `progress` (0 at the first step, 1 at the last) of the training, or of evaluation."""
