@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from bertkit.objectives.causal import CausalObjective
 from bertkit.objectives.masked import MaskedObjective
 from bertkit.objectives.objective import Objective
 
 OBJECTIVES: dict[str, type[Objective[Any]]] = {
+    "causal": CausalObjective,
     "masked": MaskedObjective,
 }

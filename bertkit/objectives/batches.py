@@ -39,6 +39,7 @@ class ObjectiveBatches(Generic[Rows]):
         self.loss_terms = objective.loss_terms
         self.metric_names = objective.metric_names
         self.tokens_per_example = objective.tokens_per_example
+        self.carried_rows = batch_size if objective.carries_state else 0
 
     @cached_property
     def _stream(self) -> Stream[Rows]:

@@ -186,6 +186,7 @@ class SequenceClassificationBatches:
         self.loss_terms = task.loss_terms
         self.metric_names = task.metric_names
         self.tokens_per_example = task.arguments.max_length
+        self.carried_rows = 0
         self.pad_token_id = task.tokenizer.pad_token_id
         self.training = training
         self.seed = seed

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from torch.distributed.checkpoint.state_dict import (
 from bertkit.training.manifest import find_damage, write_manifest
 
 _NAME = re.compile(r"checkpoint-(\d+)")
+CARRIED_STATE_FILE = "carried_state.safetensors"
 _SLOT_SEPARATOR = "|"  # between an optimizer slot and a parameter name, in the file of the optimizer's state
 
 
@@ -129,6 +130,7 @@ def save_checkpoint(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     state: TrainerState,
+    carried_state: Mapping[str, torch.Tensor] | None = None,
     write_extras: Callable[[Path], None],
 ) -> Path:
     """Write the checkpoint of `state.global_step`; to be called by every process.
@@ -139,6 +141,7 @@ def save_checkpoint(
         model: the prepared model.
         optimizer: the prepared optimizer.
         state: where the training stands.
+        carried_state: what the rows of the next step go on from, if they do; on every process the same.
         write_extras: writes what else belongs into the folder (tokenizer, recipe, model card).
 
     Returns:
@@ -168,6 +171,8 @@ def save_checkpoint(
                 plain.save_pretrained(aside, state_dict=weights)
                 write_extras(aside)
                 save_file(tensors, aside / "state" / "optimizer.safetensors")
+                if carried_state:
+                    save_file(dict(carried_state), aside / "state" / CARRIED_STATE_FILE)
                 state_json = json.dumps(asdict(state), indent=2) + "\n"
                 (aside / "state" / "trainer_state.json").write_text(state_json, encoding="utf-8")
                 write_manifest(aside)

@@ -26,6 +26,7 @@ from transformers.utils import logging as transformers_logging
 from bertkit.data.keyed_random import keyed_seed
 from bertkit.training.arguments import TrainingArguments
 from bertkit.training.batches import IGNORED_LABEL, Batches, MicroBatches, digest
+from bertkit.training.carried_state import CarriedState
 from bertkit.training.checkpointing import (
     TrainerState,
     checkpoint_folders,
@@ -107,6 +108,12 @@ class Trainer:
             raise ValueError("fp16 needs a GPU; on CPUs give training.mixed_precision no or bf16")
         self.sizes = arguments.batch_sizes(train_batches.tokens_per_example)
         processes = self.accelerator.num_processes
+        if train_batches.carried_rows and self.sizes.first != self.sizes.final:
+            raise ValueError(
+                "the batch cannot grow where each of its rows goes on from step to step; leave "
+                "training.train_batch_size_start out"
+            )
+        assert train_batches.carried_rows in (0, self.sizes.final)
         if self.sizes.first < processes:
             raise ValueError(f"a global batch of {self.sizes.first} examples cannot be shared by {processes} processes")
         known = train_batches.metric_names
@@ -139,6 +146,7 @@ class Trainer:
 
         if arguments.gradient_checkpointing:
             model.activation_checkpointing_enable()
+        self.carried = CarriedState(model, num_rows=train_batches.carried_rows, accelerator=self.accelerator)
         optimizer = build_optimizer(model, arguments)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         # Decisions that all processes take together travel between hosts, not devices: reading them makes no GPU wait.
@@ -235,18 +243,22 @@ class Trainer:
         }
         for micro, batch in enumerate(micro_batches):
             is_last = micro == len(micro_batches) - 1
-            start, _ = self.places.bounds(step, micro)
+            start, stop = self.places.bounds(step, micro)
+            inputs = {**send_to_device(without_ids(batch), device, non_blocking=True), **divisors}
             torch.manual_seed(keyed_seed(self.arguments.seed, "dropout", step, start))
             with contextlib.nullcontext() if is_last else self.accelerator.no_sync(self.model):
-                outputs = self.model(**send_to_device(without_ids(batch), device, non_blocking=True), **divisors)
+                outputs = self.model(**inputs, **self.carried.arguments(start, stop))
                 # The counts are the whole step's, and data parallelism averages: undo the average.
                 self.accelerator.backward(outputs.loss * self.accelerator.num_processes)
             losses.add(outputs)
+            self.carried.add(outputs)
         largest = self.arguments.max_grad_norm or math.inf  # the norm is judged, clipped or not
         losses.grad_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), largest)
         losses.send()
         self.unread.append(losses)
-        if not (self.arguments.loss_policy == "skip" and self._read_losses(but=0) == "passed over"):
+        is_kept = not (self.arguments.loss_policy == "skip" and self._read_losses(but=0) == "passed over")
+        self.carried.step(keep=is_kept)
+        if is_kept:
             self.optimizer.step()
         elif self.accelerator.scaler is not None:
             self.accelerator.scaler.update()
@@ -323,6 +335,7 @@ class Trainer:
     def _load(self, folder: Path) -> None:
         """Load what goes on beside the weights and the counters."""
         load_optimizer_state(folder, model=self.model, optimizer=self.optimizer)
+        self.carried.load(folder)
         if self.accelerator.scaler is not None and self.state.loss_scale:
             self.accelerator.scaler.load_state_dict(self.state.loss_scale)
 
@@ -432,6 +445,7 @@ class Trainer:
                 window_steps=self.window.steps,
                 loss_scale={} if self.accelerator.scaler is None else self.accelerator.scaler.state_dict(),
             ),
+            carried_state=self.carried.gather(),
             write_extras=lambda aside: self.write_extras(aside, self.state),
         )
         if self.accelerator.is_main_process:

@@ -23,7 +23,7 @@ class SpecialTokens(SimpleNamespace):
 def tokenizer():
     return SpecialTokens(
         pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]",
-        pad_token_id=0, cls_token_id=2, sep_token_id=3, mask_token_id=4,
+        bos_token_id=None, eos_token_id=None, pad_token_id=0, cls_token_id=2, sep_token_id=3, mask_token_id=4,
         all_special_ids=[0, 1, 2, 3, 4], name_or_path="made-up",
     )  # fmt: skip
 
@@ -41,7 +41,8 @@ def corpus(sentences_per_document, mean_sentence=25, seed=0):
         token_ids=random.integers(5, VOCAB_SIZE, sentence_starts[-1]).astype(np.uint16),
         sentence_starts=sentence_starts,
         document_starts=document_starts,
-        unigram_entropy=lambda: 6.9,
+        bytes_per_token=4.0,
+        unigram_entropy=lambda ends=0: 6.9,
     )
 
 
