@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from bertkit.objectives.bidirectional import BidirectionalObjective
 from bertkit.objectives.causal import CausalObjective
 from bertkit.objectives.masked import MaskedObjective
 from bertkit.objectives.objective import Objective
 
 OBJECTIVES: dict[str, type[Objective[Any]]] = {
+    "bidirectional": BidirectionalObjective,
     "causal": CausalObjective,
     "masked": MaskedObjective,
 }

@@ -75,7 +75,9 @@ def test_steps_with_a_carried_state_have_the_losses_of_reading_the_whole_text_at
         column += part.shape[1]
         expected.append(torch.nn.functional.cross_entropy(part.flatten(0, 1), batch["shift_labels"].flatten()).item())
     assert [loss for _, loss in losses_of(output_dir)] == pytest.approx(expected, rel=1e-5)
-    assert rows["position_ids"].max() > 16 and (rows["position_ids"][:, 1:] == 0).any()  # longer than a row, and several
+    assert (
+        rows["position_ids"].max() > 16 and (rows["position_ids"][:, 1:] == 0).any()
+    )  # longer than a row, and several
 
 
 @pytest.mark.parametrize("kills", [[1], [4, 11], [9]])
