@@ -28,6 +28,12 @@ def tokenizer():
     )  # fmt: skip
 
 
+class Corpus(SimpleNamespace):
+    """What an objective asks of a TokenStore, and itself alone, as a store is."""
+
+    __eq__, __hash__ = object.__eq__, object.__hash__
+
+
 def corpus(sentences_per_document, mean_sentence=25, seed=0):
     """Return a store-like corpus whose tokens are random, with a given number of sentences in each document."""
     random = np.random.default_rng(seed)
@@ -35,10 +41,13 @@ def corpus(sentences_per_document, mean_sentence=25, seed=0):
     sentence_starts = np.concatenate([[0], np.cumsum(sentences)])
     document_starts = sentence_starts[np.concatenate([[0], np.cumsum(sentences_per_document)])]
     sizes = {"num_documents": len(sentences_per_document), "num_sentences": len(sentences)}
-    return SimpleNamespace(
+    token_ids = random.integers(5, VOCAB_SIZE, sentence_starts[-1]).astype(np.uint16)
+    return Corpus(
         path=Path("made-up"),
         metadata=SimpleNamespace(sources=["made up"], **sizes),
-        token_ids=random.integers(5, VOCAB_SIZE, sentence_starts[-1]).astype(np.uint16),
+        token_ids=token_ids,
+        token_counts=np.bincount(token_ids, minlength=VOCAB_SIZE),
+        sentence_bytes=random.integers(1, 100, len(sentences)).astype(np.uint32),
         sentence_starts=sentence_starts,
         document_starts=document_starts,
         bytes_per_token=4.0,
