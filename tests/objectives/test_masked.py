@@ -1,7 +1,5 @@
 """The objective `masked` makes batches as the BERT paper describes them, with next to no padding."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -158,13 +156,3 @@ def test_a_tokenizer_without_a_mask_token_is_refused(tokenizer):
     tokenizer.mask_token = None
     with pytest.raises(ValueError, match="mask_token"):
         MaskedObjective(MaskedArguments(), tokenizer)
-
-
-def test_every_setting_has_help():
-    from jsonargparse import ArgumentParser, set_parsing_settings
-
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser()
-    parser.add_class_arguments(MaskedArguments)
-    for field in dataclasses.fields(MaskedArguments):
-        assert parser._option_string_actions[f"--{field.name}"].help, field.name
