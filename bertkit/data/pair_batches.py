@@ -6,7 +6,7 @@ more.
 """
 
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -90,8 +90,9 @@ class PairIndex:
         for first, last in pairwise(self.block_documents):
             yield self.pairs(first + np.flatnonzero(self.usable(first, last)))
 
+    @cached_property
     def target_counts(self) -> np.ndarray:
-        """Return how often each token occurs in the targets: (vocab,) int64."""
+        """How often each token occurs in the targets: (vocab,) int64."""
         counts = np.zeros(len(self.store.token_counts), dtype=np.int64)
         for pairs in self._pairs_by_block():
             if len(pairs.target_start):
@@ -99,12 +100,14 @@ class PairIndex:
                 counts += np.bincount(self.store.token_ids[places], minlength=len(counts))
         return counts
 
-    def target_bytes(self) -> int:
-        """Return the bytes of the normalised targets."""
+    @cached_property
+    def bytes_per_target_token(self) -> float:
+        """Bytes of normalised text that a token of a target stands for, on average."""
         sentences = (
             np.searchsorted(self.store.sentence_starts, pairs.target_start) for pairs in self._pairs_by_block()
         )
-        return sum(int(self.store.sentence_bytes[numbers].sum(dtype=np.int64)) for numbers in sentences)
+        total = sum(int(self.store.sentence_bytes[numbers].sum(dtype=np.int64)) for numbers in sentences)
+        return total / int(self.target_counts.sum())
 
 
 def by_length(pairs: Pairs, batch_size: int) -> np.ndarray:

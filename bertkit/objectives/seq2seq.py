@@ -76,8 +76,6 @@ class Seq2SeqObjective:
         self.arguments = arguments
         self.bos_token_id, self.eos_token_id = ends_of_text(tokenizer, "seq2seq")
         self.pad_token_id = tokenizer.pad_token_id
-        self._index = lru_cache(maxsize=4)(self._make_index)
-        self._bytes_per_token = lru_cache(maxsize=4)(self._measure_bytes_per_token)
 
     @property
     def config_settings(self) -> dict[str, Any]:
@@ -98,16 +96,8 @@ class Seq2SeqObjective:
         """Tokens of the longest side of a pair."""
         return max(self.arguments.max_source_length, self.arguments.max_target_length)
 
-    def _make_index(self, store: TokenStore) -> PairIndex:
-        return PairIndex(
-            store,
-            max_source=self.arguments.max_source_length - _SOURCE_ENDS,
-            max_target=self.arguments.max_target_length - _TARGET_ENDS,
-        )
-
-    def _measure_bytes_per_token(self, store: TokenStore) -> float:
-        index = self._index(store)
-        return index.target_bytes() / int(index.target_counts().sum())
+    def _index(self, store: TokenStore) -> PairIndex:
+        return _index_pairs(store, self.arguments.max_source_length, self.arguments.max_target_length)
 
     def stream(self, store: TokenStore, *, batch_size: int, seed: int, shuffle: bool) -> PairBatches:
         """Lay out the batches of every epoch; the arguments are those of `Objective.stream`."""
@@ -150,13 +140,16 @@ class Seq2SeqObjective:
         text = counted & (labels != self.eos_token_id)
         return {
             "loss": (outputs.loss, counted.sum()),
-            "bits_per_target_byte": (outputs.loss / math.log(2), text.sum() * self._bytes_per_token(store)),
+            "bits_per_target_byte": (
+                outputs.loss / math.log(2),
+                text.sum() * self._index(store).bytes_per_target_token,
+            ),
         }
 
     def loss_floor(self, store: TokenStore) -> float:
         """Return the unigram entropy of the targets and their ends, in nats."""
         index = self._index(store)
-        return entropy(np.append(index.target_counts(), index.num_pairs))
+        return entropy(np.append(index.target_counts, index.num_pairs))
 
     def checks(self, store: TokenStore) -> list[Finding]:
         """Count the pairs, and those that are left out."""
@@ -170,3 +163,8 @@ class Seq2SeqObjective:
         )
         remedy = "raise the lengths, or look at the text: a source and its target on every line?"
         return [Finding("stop" if not index.num_pairs else "warning", "pairs", what, remedy)]
+
+
+@lru_cache(maxsize=4)
+def _index_pairs(store: TokenStore, max_source_length: int, max_target_length: int) -> PairIndex:
+    return PairIndex(store, max_source=max_source_length - _SOURCE_ENDS, max_target=max_target_length - _TARGET_ENDS)
