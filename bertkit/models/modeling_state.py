@@ -105,7 +105,7 @@ class StateLayer(CacheLayerMixin):
 class StateCache(Cache):
     """State of all recurrent layers of a model; empty until the model has filled it, and a model starts from zeros then."""
 
-    layers: list[StateLayer]
+    layers: list[StateLayer]  # type: ignore[assignment]
 
     def __init__(self) -> None:
         super().__init__(layer_class_to_replicate=StateLayer)
@@ -162,4 +162,5 @@ class StateCache(Cache):
         seen_tokens += self.get_seq_length()
         self.layers = [StateLayer() for _ in states]
         for layer, state in zip(self.layers, states, strict=True):
-            layer.update(*state, seen_tokens=seen_tokens)
+            h, c = state if len(state) == 2 else (state[0], None)
+            layer.update(h, c, seen_tokens)
