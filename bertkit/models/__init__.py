@@ -22,6 +22,7 @@ from .modeling_bert import (
     BertEncoderForSequenceClassification,
     BertEncoderModel,
 )
+from .modeling_gpt import GPT_PRESETS, GptConfig, GptForCausalLM, GptModel
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,12 @@ FAMILIES = {
             "AutoModelForSequenceClassification": BertEncoderForSequenceClassification,
         },
         presets=BERT_PRESETS,
+        default_preset="base",
+    ),
+    "gpt": Family(
+        config_class=GptConfig,
+        auto_classes={"AutoModel": GptModel, "AutoModelForCausalLM": GptForCausalLM},
+        presets=GPT_PRESETS,
         default_preset="base",
     ),
 }
