@@ -23,6 +23,12 @@ from .modeling_bert import (
     BertEncoderModel,
 )
 from .modeling_gpt import GPT_PRESETS, GptConfig, GptForCausalLM, GptModel
+from .modeling_transformer import (
+    TRANSFORMER_PRESETS,
+    TransformerConfig,
+    TransformerForConditionalGeneration,
+    TransformerModel,
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,12 @@ FAMILIES = {
         config_class=GptConfig,
         auto_classes={"AutoModel": GptModel, "AutoModelForCausalLM": GptForCausalLM},
         presets=GPT_PRESETS,
+        default_preset="base",
+    ),
+    "transformer": Family(
+        config_class=TransformerConfig,
+        auto_classes={"AutoModel": TransformerModel, "AutoModelForSeq2SeqLM": TransformerForConditionalGeneration},
+        presets=TRANSFORMER_PRESETS,
         default_preset="base",
     ),
 }
