@@ -22,6 +22,13 @@ from .modeling_bert import (
     BertEncoderForSequenceClassification,
     BertEncoderModel,
 )
+from .modeling_gpt import GPT_PRESETS, GptConfig, GptForCausalLM, GptModel
+from .modeling_transformer import (
+    TRANSFORMER_PRESETS,
+    TransformerConfig,
+    TransformerForConditionalGeneration,
+    TransformerModel,
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,18 @@ FAMILIES = {
             "AutoModelForSequenceClassification": BertEncoderForSequenceClassification,
         },
         presets=BERT_PRESETS,
+        default_preset="base",
+    ),
+    "gpt": Family(
+        config_class=GptConfig,
+        auto_classes={"AutoModel": GptModel, "AutoModelForCausalLM": GptForCausalLM},
+        presets=GPT_PRESETS,
+        default_preset="base",
+    ),
+    "transformer": Family(
+        config_class=TransformerConfig,
+        auto_classes={"AutoModel": TransformerModel, "AutoModelForSeq2SeqLM": TransformerForConditionalGeneration},
+        presets=TRANSFORMER_PRESETS,
         default_preset="base",
     ),
 }
