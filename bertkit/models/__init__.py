@@ -23,6 +23,7 @@ from .modeling_bert import (
     BertEncoderModel,
 )
 from .modeling_gpt import GPT_PRESETS, GptConfig, GptForCausalLM, GptModel
+from .modeling_rnn import RNN_PRESETS, RnnConfig, RnnForCausalLM, RnnModel
 from .modeling_transformer import (
     TRANSFORMER_PRESETS,
     TransformerConfig,
@@ -58,6 +59,12 @@ FAMILIES = {
         config_class=GptConfig,
         auto_classes={"AutoModel": GptModel, "AutoModelForCausalLM": GptForCausalLM},
         presets=GPT_PRESETS,
+        default_preset="base",
+    ),
+    "rnn": Family(
+        config_class=RnnConfig,
+        auto_classes={"AutoModel": RnnModel, "AutoModelForCausalLM": RnnForCausalLM},
+        presets=RNN_PRESETS,
         default_preset="base",
     ),
     "transformer": Family(

@@ -10,7 +10,7 @@ def check_sizes(config: PreTrainedConfig, *names: str) -> None:
     """Refuse fields below 1, and heads that do not divide the width.
 
     Args:
-        config: has the fields, hidden_size and num_attention_heads.
+        config: has the fields, hidden_size and, where there is attention, num_attention_heads.
         names: of the fields to check; a field that is None passes.
 
     Raises:
@@ -20,7 +20,7 @@ def check_sizes(config: PreTrainedConfig, *names: str) -> None:
         value = getattr(config, name)
         if value is not None and value < 1:
             raise ValueError(f"{name} is {value}; it must be at least 1")
-    if config.hidden_size % config.num_attention_heads:
+    if config.hidden_size % getattr(config, "num_attention_heads", 1):
         raise ValueError(
             f"hidden_size {config.hidden_size} is not a multiple of num_attention_heads {config.num_attention_heads}"
         )

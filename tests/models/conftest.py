@@ -34,7 +34,8 @@ def small_model():
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
                 torch.nn.init.normal_(parameter, std=0.1)
-        model.set_attn_implementation(attn_implementation)
+        if model._supports_sdpa:
+            model.set_attn_implementation(attn_implementation)
         return model
 
     return build

