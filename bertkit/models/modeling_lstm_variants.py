@@ -10,8 +10,8 @@ https://arxiv.org/abs/1503.04069 (both, compared). At step t, for an input x:
                 h_t = o * tanh(c_t)
     coupled     the same without peepholes and with i = 1 - f: what enters makes room for itself
 
-Autograd would record a dozen small operations a step. Here only what is recurrent is done step by step: one matrix product and
-the gates, forwards and backwards, in buffers that are there before the first step. Everything else is done for all steps at once.
+Autograd would record a dozen small operations a step. Here only what is recurrent is done step by step, one matrix product and
+the gates, forwards and backwards, in buffers that are there before the first step; all else is done for all steps at once.
 """
 
 import math
@@ -32,7 +32,7 @@ class LstmRecurrence(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         projected: torch.Tensor,
         weight_hh: torch.Tensor,
@@ -90,7 +90,7 @@ class LstmRecurrence(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(  # type: ignore[override]
+    def backward(
         ctx: Any, grad_outputs: torch.Tensor, grad_hidden: torch.Tensor, grad_cell: torch.Tensor
     ) -> tuple[torch.Tensor | None, ...]:
         """Walk back through the steps."""

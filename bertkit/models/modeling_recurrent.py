@@ -19,7 +19,7 @@ from .modeling_lstm_variants import CoupledLstm, LstmVariant, PeepholeLstm
 from .modeling_packed_rows import PackedRows
 from .modeling_state import LayerState
 
-TORCH_CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+TORCH_CELLS: dict[str, Any] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 CELLS: dict[str, Any] = {**TORCH_CELLS, "peephole_lstm": PeepholeLstm, "coupled_lstm": CoupledLstm}
 
 

@@ -36,7 +36,7 @@ from .modeling_state import StateCache
 # labels a batch must have, and evaluates without a loss where one is absent.
 SHIFT_LABELS = "shift_labels"
 
-RNN_PRESETS = {
+RNN_PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"hidden_size": 128, "num_hidden_layers": 2, "hidden_dropout_prob": 0.1},
     "mini": {"hidden_size": 256, "num_hidden_layers": 2, "hidden_dropout_prob": 0.1},
     "small": {"hidden_size": 512, "num_hidden_layers": 2, "hidden_dropout_prob": 0.2},
@@ -272,7 +272,8 @@ class RnnModel(RnnPreTrainedModel):
             past_key_values = StateCache() if past_key_values is None else past_key_values
             past_key_values.replace(new_states, seen_tokens=seq)
         return BaseModelOutputWithPast(
-            last_hidden_state=self.dropout(hidden_states), past_key_values=past_key_values if use_cache else None
+            last_hidden_state=self.dropout(hidden_states).contiguous(),  # torch's kernels put the steps first
+            past_key_values=past_key_values if use_cache else None,
         )
 
 

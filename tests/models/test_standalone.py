@@ -93,7 +93,8 @@ def checkpoints(tmp_path_factory):
     ids = {"input_ids": torch.arange(1, 13).view(2, 6), "attention_mask": torch.ones(2, 6, dtype=torch.long)}
     sizes = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 48, "vocab_size": 61}
     for family, members in FAMILIES.items():
-        config = bertkit.models.build_config(family, next(iter(members.presets)), **sizes)
+        known = {name: size for name, size in sizes.items() if name in members.config_class.__annotations__}
+        config = bertkit.models.build_config(family, next(iter(members.presets)), **known)
         inputs = ids | ({"decoder_input_ids": ids["input_ids"].flip(0)} if config.is_encoder_decoder else {})
         for head in members.auto_classes.keys() & PRETRAINING_HEADS.keys():
             folder, logits = root / f"{family}-{head}", PRETRAINING_HEADS[head]
