@@ -15,6 +15,7 @@ VERBS = {
     "doctor": "examine a recipe and its data before a step is taken",
     "pretrain": "pretrain a model on a corpus",
     "finetune": "fine-tune a checkpoint on labelled text",
+    "average": "average the weights of a run's last checkpoints into a new one",
     "evaluate": "evaluate a checkpoint on text or labelled text",
     "features": "turn text into vectors with a frozen checkpoint",
 }

@@ -3,6 +3,8 @@
 Rows may be padded on either side, packed (see `example_ids`), or continue what a cache holds.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from transformers import PreTrainedConfig
@@ -66,7 +68,7 @@ def causal_bias(
     """
     dtype = score_dtype(hidden_states)
     if past_key_values is not None:
-        seen = create_causal_mask(
+        seen: Any = create_causal_mask(
             config=config,
             inputs_embeds=hidden_states,
             attention_mask=attention_mask,

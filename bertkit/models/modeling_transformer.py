@@ -38,7 +38,7 @@ from .modeling_heads import IGNORED, cross_entropy
 from .modeling_layers import FeedForward, SelfAttention, TransformerLayer, eager_attention
 from .modeling_packing import attention_bias
 
-TRANSFORMER_PRESETS = {
+TRANSFORMER_PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"num_hidden_layers": 2, "hidden_size": 128, "num_attention_heads": 2, "intermediate_size": 512},
     "mini": {"num_hidden_layers": 3, "hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024},
     "small": {"num_hidden_layers": 4, "hidden_size": 512, "num_attention_heads": 8, "intermediate_size": 1024},
@@ -231,7 +231,7 @@ class CrossAttention(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute the source's keys and values, or take them from the cache."""
         if past_key_values is not None and past_key_values.is_updated.get(self.layer_idx):
-            layer = past_key_values.cross_attention_cache.layers[self.layer_idx]
+            layer: Any = past_key_values.cross_attention_cache.layers[self.layer_idx]
             return layer.keys, layer.values
         batch, source, _ = encoder_hidden_states.shape
         both = self.key_value(encoder_hidden_states).view(batch, source, 2, self.num_heads, self.head_dim)
@@ -480,11 +480,11 @@ class TransformerModel(TransformerPreTrainedModel):
         """Name the weights that are others': target -> source. Embeddings are shared whether the output layer is or not."""
         return dict(self._tied_weights_keys) if self.config.share_encoder_decoder_embeddings else {}
 
-    def get_input_embeddings(self) -> nn.Module:
+    def get_input_embeddings(self) -> nn.Embedding:
         """Return the embeddings of the source tokens, which are those of the target tokens if they are shared."""
         return self.encoder.embeddings.word_embeddings
 
-    def set_input_embeddings(self, value: nn.Module) -> None:
+    def set_input_embeddings(self, value: Any) -> None:
         """Replace the embeddings of the source tokens, and those of the target tokens if they are shared."""
         self.encoder.embeddings.word_embeddings = value
         if self.config.share_encoder_decoder_embeddings:
@@ -505,7 +505,7 @@ class TransformerModel(TransformerPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         decoder_input_ids: torch.Tensor | None = None,
         decoder_attention_mask: torch.Tensor | None = None,
-        encoder_outputs: BaseModelOutput | tuple[torch.Tensor, ...] | None = None,
+        encoder_outputs: Any = None,
         past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         decoder_inputs_embeds: torch.Tensor | None = None,
@@ -520,7 +520,7 @@ class TransformerModel(TransformerPreTrainedModel):
             decoder_input_ids: (batch, seq) token ids of the target, from the start token on.
             decoder_attention_mask: (batch, past + seq) 1 at tokens, 0 at padding. None: nothing is padded, which is right, too,
                 where padding follows the tokens and is not read.
-            encoder_outputs: what the encoder returned, instead of input_ids.
+            encoder_outputs: what the encoder returned, or a tuple that starts with its last_hidden_state, instead of input_ids.
             past_key_values: cache of the targets so far.
             inputs_embeds: (batch, source, hidden) token embeddings before their scaling, instead of input_ids.
             decoder_inputs_embeds: (batch, seq, hidden) likewise, instead of decoder_input_ids.
@@ -616,7 +616,7 @@ class TransformerForConditionalGeneration(TransformerPreTrainedModel, Generation
         attention_mask: torch.Tensor | None = None,
         decoder_input_ids: torch.Tensor | None = None,
         decoder_attention_mask: torch.Tensor | None = None,
-        encoder_outputs: BaseModelOutput | tuple[torch.Tensor, ...] | None = None,
+        encoder_outputs: Any = None,
         past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         decoder_inputs_embeds: torch.Tensor | None = None,
