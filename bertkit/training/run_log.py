@@ -10,7 +10,8 @@ from typing import Any
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from bertkit.training.checkpointing import writing_to
+from bertkit.training.checkpointing import TrainerState, writing_to
+from bertkit.training.length import Length
 
 FILE_NAME = "log.jsonl"
 
@@ -67,9 +68,16 @@ class RunLog:
             tqdm.write(f"warning: {line}", file=sys.stderr)
 
     @contextlib.contextmanager
-    def progress_bar(self, *, total: int, done: int, unit: str) -> Iterator[tqdm]:
+    def progress_bar(self, length: Length, state: TrainerState) -> Iterator[tqdm]:
         """Show how far the training is, and the time left, while the context lasts."""
-        with tqdm(total=total, initial=done, unit=unit, desc="training", disable=self.quiet, dynamic_ncols=True) as bar:
+        with tqdm(
+            total=length.total,
+            initial=length.done(state),
+            unit=length.unit,
+            desc="training",
+            disable=self.quiet,
+            dynamic_ncols=True,
+        ) as bar:
             yield bar
 
     def finish(self) -> None:
