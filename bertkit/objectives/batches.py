@@ -36,6 +36,10 @@ class ObjectiveBatches:
         self.metric_names = objective.metric_names
         self.tokens_per_example = objective.arguments.block_size
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the stream: a process that prepares batches lays out the rows itself, by the same arithmetic."""
+        return {name: value for name, value in vars(self).items() if name != "_stream"}
+
     @cached_property
     def _stream(self) -> RowStream:
         return self.objective.stream(self.store, seed=self.seed, shuffle=self.training)

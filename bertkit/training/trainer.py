@@ -252,9 +252,7 @@ class Trainer:
 
     def _micro_batches(self, first_step: int) -> Iterator[dict[str, torch.Tensor]]:
         micro_batches = MicroBatches[tuple[int, int]](
-            self.train_batches,
-            bounds=lambda number: self.places.bounds(*number),
-            progress=lambda number: self.places.progress(number[0]),
+            self.train_batches, bounds=self.places.bounds_of, progress=self.places.progress_of
         )
         loader = DataLoader(
             micro_batches,
