@@ -9,9 +9,8 @@ from pathlib import Path
 import torch
 
 from bertkit.training.arguments import TrainingArguments
-from bertkit.training.checkpointing import TrainerState, checkpoint_folders
+from bertkit.training.checkpointing import TrainerState
 from bertkit.training.losses import SPIKE_MEMORY, LossWindow, StepLosses, what_is_wrong
-from bertkit.training.manifest import find_damage
 
 
 @dataclass(frozen=True)
@@ -82,13 +81,13 @@ class LossPolicy:
             self.grad_norm = grad_norm
         return None
 
-    def go_back_to(self, bad: BadStep, state: TrainerState, output_dir: Path) -> Path | None:
+    def go_back_to(self, bad: BadStep, state: TrainerState, newest_whole: Callable[[], Path | None]) -> Path | None:
         """Say where the run goes back to after a step that went wrong.
 
         Args:
             bad: the step.
             state: knows the steps that were passed over already.
-            output_dir: the run's folder.
+            newest_whole: finds the last whole checkpoint, for which it reads it.
 
         Returns:
             The last whole checkpoint; None where the policy is to make no update and go on.
@@ -97,12 +96,15 @@ class LossPolicy:
             FloatingPointError: the policy is to stop, too many steps went wrong, or there is no checkpoint.
         """
         policy, count = self.arguments.loss_policy, len(state.passed_over) + 1
-        folders = [folder for folder in checkpoint_folders(output_dir) if find_damage(folder) is None]
-        if policy == "stop" or count > self.arguments.max_bad_steps or (policy == "rollback" and not folders):
-            so_far = f", the {count}th step that went wrong" if policy != "stop" else ""
-            go_on = f"go on from {folders[-1]}" if folders else "start again"
-            raise FloatingPointError(
-                f"{bad.wrong} at step {bad.step}{so_far}; {go_on} with a lower training.learning_rate, or with "
-                "training.loss_policy skip or rollback"
-            )
-        return folders[-1] if policy == "rollback" else None
+        goes_on = policy != "stop" and count <= self.arguments.max_bad_steps
+        if goes_on and policy == "skip":
+            return None
+        folder = newest_whole()
+        if goes_on and folder is not None:
+            return folder
+        so_far = f", the {count}th step that went wrong" if policy != "stop" else ""
+        go_on = f"go on from {folder}" if folder else "start again"
+        raise FloatingPointError(
+            f"{bad.wrong} at step {bad.step}{so_far}; {go_on} with a lower training.learning_rate, or with "
+            "training.loss_policy skip or rollback"
+        )

@@ -4,12 +4,17 @@ import itertools
 import os
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 import torch
 import yaml
 from accelerate import PartialState
-from accelerate.utils import DistributedType, gather_object, parse_flag_from_env
+from accelerate.utils import DistributedType, broadcast_object_list, parse_flag_from_env
+
+T = TypeVar("T")
+
+_PATIENCE = timedelta(seconds=5)  # with a store that does not answer
 
 
 def join_processes() -> PartialState:
@@ -73,18 +78,32 @@ def _asked_of_launcher() -> int:
     return int(asked or 0) if machines == 1 else 0
 
 
-def agree_on(what: str, value: object) -> None:
-    """Make sure that all processes of the run see the same.
+def as_main_sees(value: T) -> T:
+    """Return what the main process gives; to be called by every process of the run.
 
     Args:
-        what: what is seen, for the message.
-        value: as this process sees it.
-
-    Raises:
-        ValueError: they do not.
+        value: of the main process; what the others give is not looked at.
     """
-    seen = gather_object([str(value)])
-    if len(set(seen)) > 1:
-        raise ValueError(
-            f"the processes do not agree on {what}: {', '.join(sorted(set(seen)))}; output_dir must be a folder that all see"
+    seen: list[T] = broadcast_object_list([value])
+    return seen[0]
+
+
+def is_first_to_fail() -> bool:
+    """Return whether no other process of the run has failed before this one, and note that this one has.
+
+    The first to fail says why. The others fail alike, or because it is gone, and need not be heard.
+    """
+    try:
+        store = torch.distributed.TCPStore(
+            os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), wait_for_workers=False, timeout=_PATIENCE
         )
+        return store.add("bertkit: failed", 1) == 1
+    except (RuntimeError, KeyError, ValueError):  # the process that kept the store is gone; better twice than never
+        return True
+
+
+def is_loss_of_another(error: BaseException) -> bool:
+    """Return whether an error says no more than that another process of the run is gone."""
+    return isinstance(error, torch.distributed.DistError) or (
+        isinstance(error, RuntimeError) and "gloo/transport" in str(error)
+    )

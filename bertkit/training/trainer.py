@@ -29,6 +29,7 @@ from bertkit.training.checkpointing import (
     load_optimizer_state,
     load_trainer_state,
     load_weights,
+    newest_whole_checkpoint,
     remove_old_checkpoints,
     save_checkpoint,
     tidy,
@@ -41,6 +42,7 @@ from bertkit.training.loss_policy import BadStep, LossPolicy
 from bertkit.training.losses import LossWindow, StepLosses
 from bertkit.training.optimization import build_optimizer, learning_rate_factor
 from bertkit.training.places import Places
+from bertkit.training.processes import as_main_sees
 from bertkit.training.run_log import RunLog
 from bertkit.training.signals import caught_signals, leave_signals_to_the_parent
 
@@ -175,7 +177,7 @@ class Trainer:
             with writing_to(self.output_dir):
                 self.output_dir.mkdir(parents=True, exist_ok=True)
                 tidy(self.output_dir, step=self.state.global_step)
-        self.log.start(self.recipe, step=self.state.global_step)
+        self.log.start(self.recipe, step=self.state.global_step, passed_over=self.state.passed_over)
         for line in start_lines(
             num_parameters=sum(parameter.numel() for parameter in self.model.parameters()),
             sizes=self.sizes,
@@ -274,7 +276,7 @@ class Trainer:
         bad = self.losses.read(self.state, but=but)
         if bad is None:
             return None
-        folder = self.losses.go_back_to(bad, self.state, self.output_dir)
+        folder = self.losses.go_back_to(bad, self.state, self._newest_whole_checkpoint)
         if folder is not None:
             self._go_back(folder, bad)
             return "rolled back"
@@ -282,6 +284,10 @@ class Trainer:
         self.log.write({"skipped": bad.wrong}, step=bad.step)
         self.state.passed_over = [*self.state.passed_over, bad.step]
         return "passed over"
+
+    def _newest_whole_checkpoint(self) -> Path | None:
+        is_main = self.accelerator.is_main_process
+        return as_main_sees(newest_whole_checkpoint(self.output_dir) if is_main else None)
 
     def _go_back(self, folder: Path, bad: BadStep) -> None:
         """Go back to a checkpoint, to pass over a step when it comes again."""
@@ -292,7 +298,7 @@ class Trainer:
         self.losses.start_from(self.state)
         load_weights(folder, model=self.model)
         self._load(folder)
-        self.log.cut_back(step=self.state.global_step)
+        self.log.cut_back(step=self.state.global_step, passed_over=self.state.passed_over)
         self.log.write({"rolled_back": bad.wrong, "passed_over": bad.step}, step=self.state.global_step)
 
     def _load(self, folder: Path) -> None:
