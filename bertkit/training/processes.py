@@ -1,6 +1,5 @@
 """The processes a run consists of, as Accelerate or torchrun launched them."""
 
-import itertools
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import TypeVar
 
 import psutil
 import torch
-import yaml
 from accelerate import PartialState
 from accelerate.utils import DistributedType, broadcast_object_list, parse_flag_from_env
 
@@ -69,13 +67,15 @@ def _asked_of_launcher() -> int:
         return 0
     if "launch" not in arguments or "accelerate" not in " ".join(arguments[: arguments.index("launch")]):
         return 0
-    values = dict(itertools.pairwise(arguments))
-    asked = values.get("--num_processes") or values.get("--num-processes") or values.get("-n")
-    machines = 1
-    if asked is None and "--config_file" in values:
-        config = yaml.safe_load(Path(values["--config_file"]).read_text(encoding="utf-8"))
-        asked, machines = config.get("num_processes", 0), config.get("num_machines", 1)
-    return int(asked or 0) if machines == 1 else 0
+    from accelerate.commands.config.config_args import default_config_file, load_config_from_file
+    from accelerate.commands.launch import launch_command_parser
+
+    asked = launch_command_parser().parse_args(arguments[arguments.index("launch") + 1 :])
+    processes, machines = asked.num_processes, asked.num_machines
+    if processes is None and (asked.config_file or Path(default_config_file).is_file()):
+        config = load_config_from_file(asked.config_file)
+        processes, machines = config.num_processes, machines or config.num_machines
+    return processes or 0 if (machines or 1) == 1 else 0
 
 
 def as_main_sees(value: T) -> T:
