@@ -41,6 +41,10 @@ class ObjectiveBatches(Generic[Rows]):
         self.tokens_per_example = objective.tokens_per_example
         self.carried_rows = batch_size if objective.carries_state else 0
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the stream: a process that prepares batches lays out the rows itself, by the same arithmetic."""
+        return {name: value for name, value in vars(self).items() if name != "_stream"}
+
     @cached_property
     def _stream(self) -> Stream[Rows]:
         return self.objective.stream(self.store, batch_size=self.batch_size, seed=self.seed, shuffle=self.training)

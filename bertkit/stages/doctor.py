@@ -59,7 +59,7 @@ def _is_finetuning(arguments: Sequence[str]) -> bool:
 
 
 def doctor(recipe: "Namespace") -> None:
-    """Examine a recipe and print what is found.
+    """Examine a recipe and print what is found; on several processes the trial steps are those of a run on as many.
 
     Args:
         recipe: as `bertkit.stages.pretrain` or `bertkit.stages.finetune` reads it.
@@ -114,6 +114,8 @@ def _corpus_findings(recipe: "Namespace", processes: "PartialState") -> "_Report
         findings.print(f"\ntokens    {name}\n" + "\n".join(histogram(np.diff(starts))))
     findings.print("")
     trial = _trial(prepared.model, prepared.train_batches, recipe.training, unit="row")  # before text fills the memory
+    if not processes.is_main_process:
+        return findings  # one looks at the text
     if is_store(recipe.data.train):
         findings.print("the text itself is not looked at: data.train is a token store")
     else:

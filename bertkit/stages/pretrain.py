@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from bertkit.data.token_store import TokenStore
     from bertkit.objectives.batches import ObjectiveBatches
     from bertkit.objectives.objective import Objective
-    from bertkit.training.checkpointing import TrainerState
 
 
 def build_parser(arguments: Sequence[str]) -> RecipeParser:
@@ -117,23 +116,29 @@ def pretrain(recipe: "Namespace", resolved: str) -> None:
         recipe: as `build_parser` reads it.
         resolved: the same as YAML, to keep with the checkpoints.
     """
-    import yaml
     from transformers.utils.logging import disable_progress_bar
 
-    from bertkit.data.health import cheap_checks
-    from bertkit.hub.model_card import ModelCard, figures
-    from bertkit.stages.findings import report
-    from bertkit.tokenization import save_tokenizer
-    from bertkit.training.checkpointing import find_checkpoint
-    from bertkit.training.processes import agree_on, join_processes
-    from bertkit.training.trainer import Trainer
+    from bertkit.training.processes import join_processes
+    from bertkit.training.run_folder import run_folder
 
     disable_progress_bar()  # one for every file of a checkpoint, in the midst of ours
     processes = join_processes()
-    quiet = recipe.quiet or not processes.is_main_process
     resume_from = recipe.training.resume_from_checkpoint
-    checkpoint = find_checkpoint(Path(recipe.output_dir), resume_from, warn=processes.print)
-    agree_on("the checkpoint to go on from", checkpoint)
+    with run_folder(Path(recipe.output_dir), resume_from_checkpoint=resume_from, processes=processes) as checkpoint:
+        _train(recipe, resolved, processes, checkpoint)
+    processes.destroy_process_group()
+
+
+def _train(recipe: "Namespace", resolved: str, processes: "PartialState", checkpoint: Path | None) -> None:
+    import yaml
+
+    from bertkit.data.health import cheap_checks
+    from bertkit.hub.model_card import ModelCard, figures
+    from bertkit.stages.checkpoint_extras import extras_writer
+    from bertkit.stages.findings import report
+    from bertkit.training.trainer import Trainer
+
+    quiet = recipe.quiet or not processes.is_main_process
     prepared = prepare(recipe, processes, checkpoint, quiet=quiet)
     report(
         [*cheap_checks(prepared.train_store), *prepared.objective.checks(prepared.train_store)],
@@ -150,20 +155,14 @@ def pretrain(recipe: "Namespace", resolved: str) -> None:
         recipe=resolved,
     )
 
-    def write_extras(folder: Path, state: "TrainerState") -> None:
-        save_tokenizer(prepared.tokenizer, folder)
-        (folder / "recipe.yaml").write_text(resolved, encoding="utf-8")
-        (folder / "README.md").write_text(card.render(state), encoding="utf-8")
-
     Trainer(
         prepared.model,
         prepared.train_batches,
         recipe.training,
         output_dir=recipe.output_dir,
         eval_batches=prepared.eval_batches,
-        write_extras=write_extras,
+        write_extras=extras_writer(prepared.tokenizer, card),
         resume_from=checkpoint,
         recipe=yaml.safe_load(resolved),
         quiet=quiet,
     ).train()
-    processes.destroy_process_group()

@@ -190,7 +190,6 @@ class SequenceClassificationBatches:
         self.pad_token_id = task.tokenizer.pad_token_id
         self.training = training
         self.seed = seed
-        self._order = lru_cache(maxsize=2)(self._make_order)
 
     def __len__(self) -> int:
         """Examples in an epoch."""
@@ -206,10 +205,9 @@ class SequenceClassificationBatches:
         """Return the real tokens of a batch, special ones included."""
         return int(batch["attention_mask"].sum())
 
-    def _make_order(self, epoch: int) -> np.ndarray:
-        if not self.training:
-            return np.arange(len(self))
-        return keyed_permutation(len(self), self.seed, "example order", epoch)
+    def _example_at(self, place: int) -> int:
+        epoch, position = divmod(place, len(self))
+        return int(_shuffled(len(self), self.seed, epoch)[position]) if self.training else position
 
     def batch(self, start: int, stop: int, progress: float) -> dict[str, np.ndarray]:
         """Pack the examples at places `start` to `stop` into rows.
@@ -224,7 +222,7 @@ class SequenceClassificationBatches:
             an example starts and nowhere else. `example_starts` (examples,), flat indices into the rows, `labels`
             (examples,) and `example_ids` (examples,), their places in the data: padded with 0, −100 and −1.
         """
-        example_ids = np.array([self._order(place // len(self))[place % len(self)] for place in range(start, stop)])
+        example_ids = np.array([self._example_at(place) for place in range(start, stop)])
         starts = self.tokenized.starts
         lengths = starts[example_ids + 1] - starts[example_ids]
         rows, width = _pack(lengths, self.tokens_per_example)
@@ -255,6 +253,12 @@ class SequenceClassificationBatches:
     def evaluation(self) -> "SequenceClassificationEvaluation":
         """Begin an evaluation."""
         return SequenceClassificationEvaluation(self.labels, self.num_labels)
+
+
+@lru_cache(maxsize=2)
+def _shuffled(num_examples: int, seed: int, epoch: int) -> np.ndarray:
+    """Return the order of an epoch, (examples,)."""
+    return keyed_permutation(num_examples, seed, "example order", epoch)
 
 
 class SequenceClassificationEvaluation:

@@ -85,7 +85,7 @@ def writing_to(output_dir: Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError) as error:
         reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-        whole = next((folder for folder in reversed(checkpoint_folders(output_dir)) if not find_damage(folder)), None)
+        whole = newest_whole_checkpoint(output_dir)
         left = (
             f"the last whole checkpoint is {whole}; when the folder can be written to again, go on with "
             "--training.resume_from_checkpoint auto"
@@ -99,6 +99,11 @@ def checkpoint_folders(output_dir: Path) -> list[Path]:
     """Return the checkpoints of a run, oldest first."""
     found = [folder for folder in output_dir.glob("checkpoint-*") if _NAME.fullmatch(folder.name)]
     return sorted(found, key=_step_of)
+
+
+def newest_whole_checkpoint(output_dir: Path) -> Path | None:
+    """Return the newest checkpoint of a run that is not damaged, if there is one; this reads all of it."""
+    return next((folder for folder in reversed(checkpoint_folders(output_dir)) if find_damage(folder) is None), None)
 
 
 def _step_of(folder: Path) -> int:
