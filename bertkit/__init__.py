@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bertkit.data.arguments import DataArguments as DataArguments
+    from bertkit.data.arguments import PairDataArguments as PairDataArguments
     from bertkit.data.documents import load_documents as load_documents
     from bertkit.data.splits import build_stores as build_stores
     from bertkit.data.token_store import TokenStore as TokenStore
@@ -19,8 +20,15 @@ if TYPE_CHECKING:
     from bertkit.models import load_model as load_model
     from bertkit.objectives import OBJECTIVES as OBJECTIVES
     from bertkit.objectives.batches import ObjectiveBatches as ObjectiveBatches
+    from bertkit.objectives.bidirectional import BidirectionalArguments as BidirectionalArguments
+    from bertkit.objectives.bidirectional import BidirectionalObjective as BidirectionalObjective
+    from bertkit.objectives.causal import CausalArguments as CausalArguments
+    from bertkit.objectives.causal import CausalObjective as CausalObjective
     from bertkit.objectives.masked import MaskedArguments as MaskedArguments
     from bertkit.objectives.masked import MaskedObjective as MaskedObjective
+    from bertkit.objectives.objective import Objective as Objective
+    from bertkit.objectives.seq2seq import Seq2SeqArguments as Seq2SeqArguments
+    from bertkit.objectives.seq2seq import Seq2SeqObjective as Seq2SeqObjective
     from bertkit.tasks import TASKS as TASKS
     from bertkit.tokenization import TokenizerArguments as TokenizerArguments
     from bertkit.tokenization import load_tokenizer as load_tokenizer
@@ -30,12 +38,20 @@ if TYPE_CHECKING:
     from bertkit.training.trainer import Trainer as Trainer
 
 _HOMES = {
+    "BidirectionalArguments": "bertkit.objectives.bidirectional",
+    "BidirectionalObjective": "bertkit.objectives.bidirectional",
+    "CausalArguments": "bertkit.objectives.causal",
+    "CausalObjective": "bertkit.objectives.causal",
     "DataArguments": "bertkit.data.arguments",
     "FAMILIES": "bertkit.models",
     "MaskedArguments": "bertkit.objectives.masked",
     "MaskedObjective": "bertkit.objectives.masked",
     "OBJECTIVES": "bertkit.objectives",
+    "Objective": "bertkit.objectives.objective",
     "ObjectiveBatches": "bertkit.objectives.batches",
+    "PairDataArguments": "bertkit.data.arguments",
+    "Seq2SeqArguments": "bertkit.objectives.seq2seq",
+    "Seq2SeqObjective": "bertkit.objectives.seq2seq",
     "TASKS": "bertkit.tasks",
     "TokenStore": "bertkit.data.token_store",
     "TokenizerArguments": "bertkit.tokenization",

@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -155,12 +156,11 @@ def sample(documents: Documents, num_documents: int) -> list[Document]:
     return chosen
 
 
-def check_encoding(documents: Iterable[Document], language: str) -> list[Finding]:
-    """Look for text that was decoded wrongly, control characters, and letters that are not the language's."""
+def check_encoding(documents: Iterable[Document]) -> list[Finding]:
+    """Look for text that was decoded wrongly, and for control characters."""
     from ftfy.badness import is_bad
 
     replaced = control = mojibake = paragraphs = 0
-    scripts: Counter[str] = Counter()
     example = ""
     for document in documents:
         for paragraph in document:
@@ -170,8 +170,6 @@ def check_encoding(documents: Iterable[Document], language: str) -> list[Finding
             if is_bad(paragraph):
                 mojibake += 1
                 example = example or paragraph[:60]
-            if paragraphs % 10 == 1:  # scripts show in a tenth of the text
-                scripts.update(_script(character) for character in paragraph if character.isalpha())
     findings = []
     for count, what, remedy in (
         (replaced, "with U+FFFD, the trace of bytes that were no text", "read the source in its real encoding"),
@@ -180,7 +178,15 @@ def check_encoding(documents: Iterable[Document], language: str) -> list[Finding
     ):
         if count > max(0.001 * paragraphs, 3):
             findings.append(Finding("warning", "encoding", f"{count:,} of {paragraphs:,} paragraphs {what}", remedy))
-    findings = findings or [Finding("ok", "encoding", f"{paragraphs:,} paragraphs looked at")]
+    return findings or [Finding("ok", "encoding", f"{paragraphs:,} paragraphs looked at")]
+
+
+def check_language(documents: Iterable[Document], language: str) -> list[Finding]:
+    """Look for letters that are not the language's."""
+    scripts: Counter[str] = Counter()
+    paragraphs = (paragraph for document in documents for paragraph in document)
+    for paragraph in islice(paragraphs, 0, None, 10):  # scripts show in a tenth of the text
+        scripts.update(_script(character) for character in paragraph if character.isalpha())
     letters = sum(scripts.values())
     code = re.split("[-_]", language.lower())[0]
     expected = "LATIN" if code in _LATIN else _SCRIPTS.get(code)
@@ -189,10 +195,9 @@ def check_encoding(documents: Iterable[Document], language: str) -> list[Finding
         most = ", ".join(f"{name.title()} {100 * count / letters:.0f} %" for name, count in scripts.most_common(3))
         if share < 0.5:
             remedy = f"is data.language {language} right? sentences are split by its rules"
-            findings.append(Finding("warning", "language", f"letters are {most}", remedy))
-        else:
-            findings.append(Finding("ok", "language", f"{language}: letters are {most}"))
-    return findings
+            return [Finding("warning", "language", f"letters are {most}", remedy)]
+        return [Finding("ok", "language", f"{language}: letters are {most}")]
+    return []
 
 
 def check_duplicates(documents: Sequence[Document]) -> list[Finding]:

@@ -174,6 +174,7 @@ class RnnPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _is_stateful = True
+    state_class = StateCache  # what may be carried from batch to batch, and put together from the tensors it gives
     _no_split_modules = ["RnnEmbeddings", "RecurrentLayer"]  # noqa: RUF012 (transformers reads a list)
     _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
     _input_embed_layer = "word_embeddings"

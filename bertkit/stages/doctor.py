@@ -102,7 +102,8 @@ class _Report(list["Finding"]):
 def _corpus_findings(recipe: "Namespace", processes: "PartialState") -> "_Report":
     import numpy as np
 
-    from bertkit.data.health import cheap_checks, check_duplicates, check_encoding, histogram, sample
+    from bertkit.data.arguments import PairDataArguments
+    from bertkit.data.health import cheap_checks, check_duplicates, check_encoding, check_language, histogram, sample
     from bertkit.data.splits import is_store, split_documents
 
     quiet = recipe.quiet or not processes.is_main_process
@@ -122,7 +123,10 @@ def _corpus_findings(recipe: "Namespace", processes: "PartialState") -> "_Report
         documents = sample(split_documents(recipe.data)[0], store.metadata.num_documents)
         if len(documents) < store.metadata.num_documents:
             findings.print(f"looked at below: {len(documents):,} of the documents")
-        findings.add(*check_encoding(documents, recipe.data.language), *check_duplicates(documents))
+        is_pairs = isinstance(recipe.data, PairDataArguments)  # then the language is that of the targets
+        texts = [document[-1:] for document in documents] if is_pairs else documents
+        findings.add(*check_encoding(documents), *check_language(texts, recipe.data.language))
+        findings.add(*check_duplicates(documents))
     findings.add(*trial)
     return findings
 

@@ -65,8 +65,8 @@ class TrainingArguments:
     save_total_limit: int | None = 2
     """Most checkpoints to keep, the best and the last always among them (two, where they differ); `null` keeps all."""
     metric_for_best_model: str | None = None
-    """Evaluation metric that names the best checkpoint, a loss the lower the better and all others the higher. Default:
-    the loss in pretraining, the task's main metric in fine-tuning."""
+    """Evaluation metric that names the best checkpoint: a loss, a perplexity or bits the lower the better, all others the
+    higher. Default: the loss in pretraining, the task's main metric in fine-tuning."""
     loss_policy: Literal["stop", "skip", "rollback"] = "stop"
     """What follows when the loss or the gradient of a step is not finite, or the loss a spike: the run ends; the step makes no
     update; or the run goes on from the last checkpoint and passes over the step when it comes again."""

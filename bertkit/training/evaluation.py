@@ -102,3 +102,15 @@ def add_up_batches(
 def without_ids(batch: Mapping[str, Any]) -> dict[str, Any]:
     """Return a batch without `example_ids`, which are for the evaluation and not for the model."""
     return {name: value for name, value in batch.items() if name != "example_ids"}
+
+
+def lower_is_better(metric: str) -> bool:
+    """Return whether a metric is one of those that measure surprise.
+
+    Args:
+        metric: its name.
+
+    >>> lower_is_better("mlm_loss"), lower_is_better("perplexity_per_token"), lower_is_better("accuracy")
+    (True, True, False)
+    """
+    return metric.endswith("loss") or "perplexity" in metric or "bits_per_" in metric

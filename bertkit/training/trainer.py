@@ -36,7 +36,7 @@ from bertkit.training.checkpointing import (
     tidy,
     writing_to,
 )
-from bertkit.training.evaluation import evaluate_batches, without_ids
+from bertkit.training.evaluation import evaluate_batches, lower_is_better, without_ids
 from bertkit.training.host_memory import keep_freed_memory
 from bertkit.training.length import Length
 from bertkit.training.loss_policy import BadStep, LossPolicy
@@ -412,7 +412,7 @@ class Trainer:
             )
         if evaluate and self.evaluate():
             value, best = self.state.metrics[f"eval_{self.best_by}"], self.state.best_metric
-            better = best is None or (value < best if self.best_by.endswith("loss") else value > best)
+            better = best is None or (value < best if lower_is_better(self.best_by) else value > best)
             if better and math.isfinite(value):
                 self.state.best_metric, self.state.best_step = value, self.state.global_step
         folder = save_checkpoint(

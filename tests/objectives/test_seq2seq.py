@@ -112,9 +112,9 @@ def test_another_seed_or_epoch_gives_another_order_and_evaluation_never_does(tok
     assert all((array == evaluations[1][name]).all() for name, array in evaluations[0].items())
 
 
-def test_a_far_step_costs_what_a_near_one_does(tokenizer, pairs, monkeypatch):
+def test_a_far_step_costs_what_a_near_one_does(tokenizer, make_corpus, monkeypatch):
     monkeypatch.setattr(row_stream, "BLOCK_TOKENS", 5000)
-    drawn = batches(tokenizer, pairs)
+    drawn = batches(tokenizer, make_corpus(np.full(5000, 2), mean_sentence=15))
     line, looked_at = drawn._stream.line, []
     document_sizes = line.document_sizes
     monkeypatch.setattr(line, "document_sizes", lambda *of: looked_at.append(of) or document_sizes(*of))
