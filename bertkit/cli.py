@@ -17,8 +17,10 @@ VERBS = {
     "finetune": "fine-tune a checkpoint on labelled text",
     "evaluate": "evaluate a checkpoint on text or labelled text",
     "features": "turn text into vectors with a frozen checkpoint",
+    "import": "make a checkpoint of weights that another program wrote (AllenAI's ELMo)",
 }
 """Verb -> what it does; `bertkit/stages/<verb>.py` has a function `main` that takes the verb's arguments."""
+_FILES = {"import": "import_checkpoint"}  # a module named `import` could not be imported
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from bertkit.config import ConfigError, nearest
 
             raise ConfigError(f"unknown verb {verb!r}{nearest(verb, VERBS)}")
-        importlib.import_module(f"bertkit.stages.{verb}").main(rest[:-1])
+        importlib.import_module(f"bertkit.stages.{_FILES.get(verb, verb)}").main(rest[:-1])
     except (ValueError, FloatingPointError) as error:
         if not _raised_by_bertkit(error.__traceback__):
             raise
