@@ -49,9 +49,9 @@ def load_allenai_elmo(options: str | Path, weights: str | Path) -> "tuple[PreTra
     arrays: dict[str, torch.Tensor] = {}
     with h5py.File(weights) as file:
         file.visititems(
-            lambda name, item: arrays.update({name: torch.from_numpy(item[()]).float()})
-            if isinstance(item, h5py.Dataset)
-            else None
+            lambda name, item: (
+                arrays.update({name: torch.from_numpy(item[()]).float()}) if isinstance(item, h5py.Dataset) else None
+            )
         )
     model: Any = build_model(config, "AutoModel")
     state = _convert(arrays, config, weights)

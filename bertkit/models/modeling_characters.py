@@ -134,7 +134,7 @@ class CharacterEncoder(nn.Module):
     def encode(self, characters: torch.Tensor) -> torch.Tensor:
         """Encode (words, max_characters) to (words, output)."""
         # One window of padding alone stands for all: columns that only add more of these are left out.
-        widest = max(convolution.kernel_size[0] for convolution in self.convolutions)
+        widest = max(width for width, _ in self.config.character_filters)
         used = (characters != PADDING).any(dim=0).sum() + widest
         embedded = self.character_embeddings(characters[:, : int(used)]).mT  # (words, embedding, characters)
         pooled = [convolution(embedded).max(dim=-1).values for convolution in self.convolutions]

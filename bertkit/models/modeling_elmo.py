@@ -3,12 +3,11 @@
 Paper: Peters et al. 2018, https://arxiv.org/abs/1802.05365; the language model: Jozefowicz et al. 2016,
 https://arxiv.org/abs/1602.02410.
 
-Kept from the LSTM language model (the rnn family): it reads in order and predicts the next token, by recurrence alone, with a state
-of fixed size. Changed: a second one reads backwards and predicts the token before, so that every position has seen both
-sides, each direction its own and never both at once; token vectors and output layer are shared by the two; the state is
-projected to be smaller than the cell, and clipped; a residual leads past the second layer and those above; words may be
-read by their characters; and what is used afterwards are the states, not the predictions.
-Changed later: BERT's layers see both sides at once, and then must hide what is to be predicted.
+Kept from the LSTM language model (the rnn family): it reads in order and predicts the next token, by recurrence alone,
+with a state of fixed size. Changed: a second one reads backwards and predicts the token before, so that every position
+knows both sides, each from a network that never saw the other; token vectors and output layer are shared by the two; the
+state is projected to be smaller than the cell, and clipped; a residual leads past every layer but the first; words may be
+read by their characters; and what is used afterwards are the states of all layers, not the predictions.
 """
 
 from dataclasses import dataclass
@@ -60,7 +59,7 @@ class ElmoConfig(PreTrainedConfig):
     vocab_size: int = 30522
     """Number of token ids."""
     hidden_size: int = 1024
-    """Width of the hidden states, both directions together; half of it is a direction's projected state and a token's vector."""
+    """Width of the hidden states, both directions together; half of it is a direction's state and a token's vector."""
     cell_size: int = 4096
     """Width of a direction's cell state."""
     num_hidden_layers: int = 2
@@ -179,7 +178,7 @@ class ElmoLayer(GradientCheckpointingLayer):
         sequences: ExampleSequences,
         state: tuple[torch.Tensor, ...] | None = None,
         use_cache: bool = False,
-    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor] | None]:
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...] | None]:
         """Read both ways.
 
         Args:
@@ -264,7 +263,7 @@ class ElmoPreTrainedModel(PreTrainedModel):
         """Replace the output layer of the language models, bias included."""
         self.lm_head = new_embeddings
 
-    def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> nn.Module:
+    def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> nn.Embedding:
         """Change the size of the vocabulary; arguments as transformers has them.
 
         Raises:
@@ -338,7 +337,9 @@ class ElmoModel(ElmoPreTrainedModel):
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds, and not both")
         if input_ids is not None and input_ids.dim() == 3 and self.config.token_input != "characters":
-            raise ValueError("this model reads token ids (batch, seq), and was given characters (batch, seq, characters)")
+            raise ValueError(
+                "this model reads token ids (batch, seq), and was given characters (batch, seq, characters)"
+            )
         hidden_states = self.embeddings(input_ids, inputs_embeds)  # (batch, seq, hidden)
         batch, seq, _ = hidden_states.shape
         if position_ids is not None:

@@ -27,7 +27,7 @@ class ProjectedLSTMFunction(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         inputs: torch.Tensor,
         hidden: torch.Tensor,
@@ -69,16 +69,14 @@ class ProjectedLSTMFunction(torch.autograd.Function):
                 if projection_clip:
                     new_hidden.clamp_(-projection_clip, projection_clip)
                 last_hidden, last_cell = new_hidden, new_cell
-        ctx.save_for_backward(
-            inputs, hidden, cell, weight_ih, weight_hh, weight_hr, gates, cells, tanh_cells, outputs
-        )
+        ctx.save_for_backward(inputs, hidden, cell, weight_ih, weight_hh, weight_hr, gates, cells, tanh_cells, outputs)
         ctx.batch_sizes, ctx.cell_clip, ctx.projection_clip = batch_sizes, cell_clip, projection_clip
         ctx.mark_non_differentiable(cells)
         return outputs, cells
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_outputs: torch.Tensor, _: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_outputs: torch.Tensor, _: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
         """Walk back through the steps; everything that is not recurrent is computed for all steps before or after."""
         inputs, hidden, cell, weight_ih, weight_hh, weight_hr, gates, cells, tanh_cells, outputs = ctx.saved_tensors
         batch_sizes, dtype = ctx.batch_sizes, cells.dtype

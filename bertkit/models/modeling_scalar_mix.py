@@ -38,7 +38,9 @@ class ScalarMix(nn.Module):
             ValueError: another number of layers.
         """
         if len(hidden_states) != len(self.weights):
-            raise ValueError(f"the scalar mix has {len(self.weights)} weights and was given {len(hidden_states)} layers")
+            raise ValueError(
+                f"the scalar mix has {len(self.weights)} weights and was given {len(hidden_states)} layers"
+            )
         if self.layer_norm:
             hidden_states = [F.layer_norm(states, states.shape[-1:]) for states in hidden_states]
         weights = self.weights.softmax(dim=0)

@@ -103,7 +103,9 @@ def example_sequences(
             ends=rows + (seq - 1) * batch,
             last_of_row=rows,
         )
-    is_token = torch.ones(batch, seq, dtype=torch.bool, device=device) if attention_mask is None else attention_mask != 0
+    is_token = (
+        torch.ones(batch, seq, dtype=torch.bool, device=device) if attention_mask is None else attention_mask != 0
+    )
     is_start = is_token & (is_token.cumsum(dim=1) == 1)
     if position_ids is not None:
         is_start = is_start | (is_token & (position_ids == 0))
@@ -123,7 +125,9 @@ def example_sequences(
     row = first_places // seq  # (sequences,) still in the order of the rows
     last = row.new_full((batch,), -1).scatter_reduce_(0, row, torch.arange(sequences, device=device), "amax")
     empty_row = sequences + torch.arange(batch, device=device)
-    continues = torch.ones_like(row, dtype=torch.bool) if position_ids is None else position_ids.flatten()[first_places] != 0
+    continues = (
+        torch.ones_like(row, dtype=torch.bool) if position_ids is None else position_ids.flatten()[first_places] != 0
+    )
     return ExampleSequences(
         order=torch.stack([torch.empty_like(places).scatter_(0, slot, places) for slot in slots]),
         batch_sizes=sizes.tolist(),

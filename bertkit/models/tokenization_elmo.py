@@ -62,7 +62,7 @@ class ElmoCharacterTokenizer(PreTrainedTokenizer):
         """Id of the character that a word of padding is made of."""
         return PADDING
 
-    def tokenize(self, text: str, **kwargs: Any) -> list[str]:
+    def tokenize(self, text: str, *args: Any, **kwargs: Any) -> list[str]:
         """Split at white space."""
         return text.split()
 

@@ -10,6 +10,7 @@ SMALL = {
     "vocab_size": 61,
     "hidden_size": 32,
     "embedding_size": 24,
+    "cell_size": 40,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "intermediate_size": 48,
@@ -32,7 +33,8 @@ def small_model():
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
                 torch.nn.init.normal_(parameter, std=0.1)
-        model.set_attn_implementation(attn_implementation)
+        if model._supports_sdpa:
+            model.set_attn_implementation(attn_implementation)
         return model
 
     return build

@@ -12,9 +12,38 @@ from bertkit.models import FAMILIES, load_model
 HEADS = [(family, name) for family, members in FAMILIES.items() for name in members.auto_classes]
 HEADS_WITH_LOSS = [(family, name) for family, name in HEADS if name != "AutoModel"]
 HEADS_WITH_OUTPUT_LAYER = [(family, name) for family, name in HEADS if name.endswith(("ForPreTraining", "ForMaskedLM"))]
+HEADS_WITH_ATTENTION = [
+    (family, name)
+    for family, name in HEADS
+    if "attentions" in FAMILIES[family].auto_classes["AutoModel"]._can_record_outputs
+]
 every_head = pytest.mark.parametrize(("family", "head"), HEADS)
 every_head_with_loss = pytest.mark.parametrize(("family", "head"), HEADS_WITH_LOSS)
 every_head_with_output_layer = pytest.mark.parametrize(("family", "head"), HEADS_WITH_OUTPUT_LAYER)
+every_head_with_attention = pytest.mark.parametrize(("family", "head"), HEADS_WITH_ATTENTION)
+
+# Shapes of the outputs of a small model by head; by family and head where a family's differ.
+SHAPES = {
+    "AutoModel": {"last_hidden_state": (3, 10, 32), "pooler_output": (3, 32)},
+    "AutoModelForPreTraining": {
+        "loss": (),
+        "mlm_loss": (),
+        "next_sentence_loss": (),
+        "prediction_logits": (3, 10, 61),
+        "seq_relationship_logits": (3, 2),
+    },
+    "AutoModelForMaskedLM": {"loss": (), "logits": (3, 10, 61)},
+    "AutoModelForNextSentencePrediction": {"loss": (), "logits": (3, 2)},
+    "AutoModelForSequenceClassification": {"loss": (), "logits": (3, 2)},
+    ("elmo", "AutoModel"): {"last_hidden_state": (3, 10, 32)},
+    ("elmo", "AutoModelForPreTraining"): {
+        "loss": (),
+        "forward_loss": (),
+        "backward_loss": (),
+        "forward_logits": (3, 10, 61),
+        "backward_logits": (3, 10, 61),
+    },
+}
 
 
 def tensors(outputs):
@@ -35,22 +64,7 @@ def a_loss(model, batch):
 def test_outputs_have_their_documented_shapes(small_model, small_batch, family, head):
     outputs = tensors(small_model(family, head)(**small_batch(head)))
     shapes = {name: tuple(value.shape) for name, value in outputs.items()}
-    assert (
-        shapes
-        == {
-            "AutoModel": {"last_hidden_state": (3, 10, 32), "pooler_output": (3, 32)},
-            "AutoModelForPreTraining": {
-                "loss": (),
-                "mlm_loss": (),
-                "next_sentence_loss": (),
-                "prediction_logits": (3, 10, 61),
-                "seq_relationship_logits": (3, 2),
-            },
-            "AutoModelForMaskedLM": {"loss": (), "logits": (3, 10, 61)},
-            "AutoModelForNextSentencePrediction": {"loss": (), "logits": (3, 2)},
-            "AutoModelForSequenceClassification": {"loss": (), "logits": (3, 2)},
-        }[head]
-    )
+    assert shapes == SHAPES.get((family, head), SHAPES[head])
     assert all(value.isfinite().all() for value in outputs.values())
 
 
@@ -67,13 +81,15 @@ def test_one_batch_can_be_learnt_by_heart(small_model, small_batch, family, head
     model, batch = small_model(family, head, initializer_range=0.05).train(), small_batch(head)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     losses = []
-    for _ in range(60):
+    for _ in range(150):
         loss = model(**batch).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.1 * losses[0]
+        if losses[-1] < 0.1 * losses[0]:
+            return
+    raise AssertionError(losses)
 
 
 @every_head
@@ -176,7 +192,7 @@ def test_hidden_states_come_when_asked_for(small_model, small_batch, family, hea
     assert len(model(**batch).hidden_states) == 3
 
 
-@every_head
+@every_head_with_attention
 def test_attentions_come_when_asked_for_and_sum_to_one(small_model, small_batch, family, head):
     model, batch = small_model(family, head, attn_implementation="eager"), small_batch(head)
     attentions = model(**batch, output_attentions=True).attentions
@@ -245,7 +261,7 @@ def test_the_output_layer_is_tied_unless_the_config_says_otherwise(small_model, 
             assert (either.get_output_embeddings().weight is either.get_input_embeddings().weight) is tied
         with safe_open(tmp_path / str(tied) / "model.safetensors", "pt") as saved:
             shapes = [tuple(saved.get_slice(name).get_shape()) for name in saved.keys()]  # noqa: SIM118
-        assert shapes.count((61, 32)) == (1 if tied else 2)
+        assert shapes.count(tuple(model.get_input_embeddings().weight.shape)) == (1 if tied else 2)
 
 
 @every_head
@@ -255,4 +271,4 @@ def test_fresh_weights_follow_the_config(small_model, family, head):
     assert embeddings[1:].std().item() == pytest.approx(0.5, rel=0.1)
     assert embeddings[0].abs().max() == 0  # padding
     norms = [module for module in model.modules() if isinstance(module, torch.nn.LayerNorm)]
-    assert norms and all((norm.weight == 1).all() for norm in norms)
+    assert all((norm.weight == 1).all() for norm in norms)
