@@ -280,17 +280,18 @@ class ElmoPreTrainedModel(PreTrainedModel):
         """Write the table by which a model with token_input "characters" spells its token ids.
 
         Args:
-            words: the word, or piece of one, of every token id.
+            words: the word, or piece of one, of every token id; ids beyond are spelled by their numbers.
 
         Raises:
-            ValueError: the model does not read characters, or its vocabulary has another size.
+            ValueError: the model does not read characters, or its vocabulary is smaller.
         """
         if self.config.token_input != "characters":
             raise ValueError(f"a model with token_input {self.config.token_input!r} spells no words")
-        if len(words) != self.config.vocab_size:
+        if len(words) > self.config.vocab_size:
             raise ValueError(f"{len(words)} words were given for a vocab_size of {self.config.vocab_size}")
         encoder: Any = self.get_input_embeddings()
-        encoder.characters.copy_(encoder.spell(words))
+        unnamed = [str(token_id) for token_id in range(len(words), self.config.vocab_size)]
+        encoder.characters.copy_(encoder.spell([*words, *unnamed]))
 
 
 class ElmoModel(ElmoPreTrainedModel):

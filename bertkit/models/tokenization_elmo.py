@@ -3,10 +3,11 @@
 It lies beside the models because it travels with their checkpoints: transformers copies it, and runs it without bertkit.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedTokenizer
+from transformers import BatchEncoding, PreTrainedTokenizer
 
 from .modeling_characters import (
     BEGIN_OF_SENTENCE,
@@ -91,6 +92,15 @@ class ElmoCharacterTokenizer(PreTrainedTokenizer):
         if all(character == PADDING for character in characters):
             return SPECIAL_WORDS[0]
         return bytes(character for character in characters if character < BEGIN_OF_SENTENCE).decode("utf-8", "replace")
+
+    def pad(self, encoded_inputs: Any, *args: Any, return_tensors: Any = None, **kwargs: Any) -> BatchEncoding:
+        """Pad one text or a batch of texts; arguments as transformers has them."""
+        words = encoded_inputs["input_ids"] if isinstance(encoded_inputs, Mapping) else None
+        if not words or not isinstance(words[0][0], int):
+            return super().pad(encoded_inputs, *args, return_tensors=return_tensors, **kwargs)
+        # One text, whose words are lists: transformers would take it for a batch of texts.
+        padded = super().pad({name: [value] for name, value in encoded_inputs.items()}, *args, **kwargs)
+        return BatchEncoding({name: value[0] for name, value in padded.items()}, tensor_type=return_tensors)
 
     def _pad(self, encoded_inputs: Any, *args: Any, **kwargs: Any) -> Any:
         padded = super()._pad(encoded_inputs, *args, **kwargs)

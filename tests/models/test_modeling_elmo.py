@@ -393,8 +393,10 @@ def test_token_ids_are_spelled_by_the_table_that_is_saved_with_the_model(tmp_pat
     loaded = ElmoModel.from_pretrained(tmp_path)
     assert torch.equal(loaded.get_input_embeddings().characters, table)
     torch.testing.assert_close(loaded(input_ids).last_hidden_state, by_characters)
-    with pytest.raises(ValueError, match="2 words were given for a vocab_size of 61"):
-        model.read_vocabulary(["a", "b"])
+    model.read_vocabulary(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "few"])
+    assert model.get_input_embeddings().characters[60, :4].tolist() == [258, ord("6"), ord("0"), 259]
+    with pytest.raises(ValueError, match="62 words were given for a vocab_size of 61"):
+        model.read_vocabulary(["a"] * 62)
 
 
 def test_a_model_of_characters_learns_and_its_output_layer_is_its_own():
