@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from huggingface_hub.dataclasses import strict
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -25,13 +26,14 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
+from .modeling_both_ways import RowsBothWays, split_rows_both_ways
+from .modeling_causal import next_token_labels
 from .modeling_characters import CharacterEncoder, Highway
+from .modeling_checks import check_probabilities, check_sizes, check_token_ids
 from .modeling_dropout import Dropout
 from .modeling_heads import IGNORED, cross_entropy
-from .modeling_packing import example_ids
 from .modeling_projected_lstm import ProjectedLSTM
 from .modeling_scalar_mix import ScalarMix
-from .modeling_sequences import ExampleSequences, example_sequences
 from .modeling_state import StateCache
 
 TOKEN_INPUTS = ("tokens", "characters")
@@ -109,20 +111,14 @@ class ElmoConfig(PreTrainedConfig):
             ValueError: naming the field and what it may be.
         """
         sizes = ("vocab_size", "hidden_size", "cell_size", "num_hidden_layers", "character_embedding_size")
-        for name in sizes:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        check_sizes(self, *sizes)
+        check_probabilities(self, "hidden_dropout_prob")
+        check_token_ids(self, "pad_token_id", "bos_token_id", "eos_token_id")
         if self.hidden_size % 2:
             raise ValueError(f"hidden_size is {self.hidden_size}; it must be even, a half for each direction")
         for name in ("cell_clip", "projection_clip", "num_highway_layers"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
-        if not 0 <= self.hidden_dropout_prob < 1:
-            raise ValueError(f"hidden_dropout_prob is {self.hidden_dropout_prob}; it must be at least 0 and below 1")
-        for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
-            token_id = getattr(self, name)
-            if token_id is not None and not 0 <= token_id < self.vocab_size:
-                raise ValueError(f"{name} is {token_id}; it must be below vocab_size {self.vocab_size}")
         if self.token_input not in TOKEN_INPUTS:
             raise ValueError(f"unknown token_input {self.token_input!r}; choose from {', '.join(TOKEN_INPUTS)}")
         if self.character_act not in ACT2FN:
@@ -175,7 +171,7 @@ class ElmoLayer(GradientCheckpointingLayer):
     def forward(
         self,
         hidden_states: torch.Tensor,
-        sequences: ExampleSequences,
+        sequences: RowsBothWays,
         state: tuple[torch.Tensor, ...] | None = None,
         use_cache: bool = False,
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...] | None]:
@@ -196,14 +192,14 @@ class ElmoLayer(GradientCheckpointingLayer):
         cell_size = self.lstm.weight_hr.shape[2]
         cells = torch.float32 if hidden_states.dtype in (torch.float16, torch.bfloat16) else hidden_states.dtype
         outputs, cell_states = self.lstm(
-            sequences.take_apart(hidden_states),
-            sequences.first_states(first_h, hidden_states, hidden // 2),
-            sequences.first_states(first_c, hidden_states.new_empty(0, dtype=cells), cell_size),
+            sequences.take(hidden_states),
+            sequences.first_state(first_h, hidden // 2, hidden_states),
+            sequences.first_state(first_c, cell_size, hidden_states.new_empty(0, dtype=cells)),
             sequences.batch_sizes,
         )
         if use_cache:
-            state = (sequences.row_states(outputs, first_h), sequences.row_states(cell_states, first_c))
-        outputs = sequences.put_back(outputs, batch, seq)
+            state = (sequences.last_state(outputs, first_h), sequences.last_state(cell_states, first_c))
+        outputs = sequences.put(outputs, batch, seq)
         if self.residual:
             outputs = outputs + hidden_states
         return outputs, state if use_cache else None
@@ -345,7 +341,7 @@ class ElmoModel(ElmoPreTrainedModel):
         batch, seq, _ = hidden_states.shape
         if position_ids is not None:
             position_ids = position_ids.expand(batch, seq)
-        sequences = example_sequences(batch, seq, hidden_states.device, attention_mask, position_ids)
+        sequences = split_rows_both_ways(batch, seq, hidden_states.device, attention_mask, position_ids)
         states = past_key_values.states(len(self.layers)) if past_key_values is not None else None
         new_states = []
         for index, layer in enumerate(self.layers):
@@ -387,7 +383,7 @@ def neighbour_labels(
     Args:
         labels: (batch, seq) the tokens themselves, -100 where one is not to be predicted.
         attention_mask: (batch, seq) 1 at tokens, 0 at padding.
-        position_ids: (batch, seq) positions that restart at 0 with every example; None where a row is one example.
+        position_ids: (batch, seq) or (1, seq) positions that restart at 0 with every example; None where a row is one example.
 
     Returns:
         The tokens after and the tokens before, (batch, seq) each, -100 where there is none.
@@ -396,14 +392,9 @@ def neighbour_labels(
     >>> after.tolist(), before.tolist()
     ([[6, -100, 8, -100]], [[-100, 5, -100, 7]])
     """
-    positions = torch.arange(labels.shape[1], device=labels.device) if position_ids is None else position_ids
-    ids = example_ids(positions.expand(labels.shape), attention_mask)
-    if position_ids is None and attention_mask is not None:
-        ids = attention_mask - 1  # 0 at tokens, -1 at padding, also where a row begins with padding
-    together = (ids[:, 1:] == ids[:, :-1]) & (ids[:, 1:] >= 0)
-    after, before = torch.full_like(labels, IGNORED), torch.full_like(labels, IGNORED)
-    after[:, :-1] = labels[:, 1:].where(together, IGNORED)
-    before[:, 1:] = labels[:, :-1].where(together, IGNORED)
+    after = next_token_labels(labels, attention_mask, position_ids)
+    goes_on = next_token_labels(torch.zeros_like(labels), attention_mask, position_ids)[:, :-1] != IGNORED
+    before = F.pad(labels[:, :-1].where(goes_on, IGNORED), (1, 0), value=IGNORED)
     return after, before
 
 

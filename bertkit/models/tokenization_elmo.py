@@ -93,13 +93,13 @@ class ElmoCharacterTokenizer(PreTrainedTokenizer):
             return SPECIAL_WORDS[0]
         return bytes(character for character in characters if character < BEGIN_OF_SENTENCE).decode("utf-8", "replace")
 
-    def pad(self, encoded_inputs: Any, *args: Any, return_tensors: Any = None, **kwargs: Any) -> BatchEncoding:
+    def pad(self, encoded_inputs: Any, padding: Any = True, return_tensors: Any = None, **kwargs: Any) -> BatchEncoding:  # type: ignore[override]
         """Pad one text or a batch of texts; arguments as transformers has them."""
         words = encoded_inputs["input_ids"] if isinstance(encoded_inputs, Mapping) else None
         if not words or not isinstance(words[0][0], int):
-            return super().pad(encoded_inputs, *args, return_tensors=return_tensors, **kwargs)
+            return super().pad(encoded_inputs, padding, return_tensors=return_tensors, **kwargs)
         # One text, whose words are lists: transformers would take it for a batch of texts.
-        padded = super().pad({name: [value] for name, value in encoded_inputs.items()}, *args, **kwargs)
+        padded = super().pad({name: [value] for name, value in encoded_inputs.items()}, padding, **kwargs)
         return BatchEncoding({name: value[0] for name, value in padded.items()}, tensor_type=return_tensors)
 
     def _pad(self, encoded_inputs: Any, *args: Any, **kwargs: Any) -> Any:

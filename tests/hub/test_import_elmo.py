@@ -197,7 +197,8 @@ inputs = tokenizer(["Some words"], return_tensors="pt")
 model = AutoModel.from_pretrained({str(made_up)!r}, trust_remote_code=True)
 tokenizer.save_pretrained("again")
 model.save_pretrained("again")
-assert AutoTokenizer.from_pretrained("again", trust_remote_code=True)(["Some words"])["input_ids"] == inputs["input_ids"].tolist()
+again = AutoTokenizer.from_pretrained("again", trust_remote_code=True)
+assert again(["Some words"])["input_ids"] == inputs["input_ids"].tolist()
 assert not [name for name in sys.modules if name.partition(".")[0] == "bertkit"]
 print(model(**inputs).last_hidden_state.flatten().tolist())
 """

@@ -80,8 +80,7 @@ def test_a_folder_without_a_checkpoint_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "family",
-    [name for name, members in FAMILIES.items() if "AutoModelForSequenceClassification" in members.auto_classes],
+    "family", [f for f, m in FAMILIES.items() if "AutoModelForSequenceClassification" in m.auto_classes]
 )
 def test_task_settings_reach_the_head(family):
     config = build_config(family, **{**FAMILIES[family].presets[next(iter(FAMILIES[family].presets))]}, num_labels=5)

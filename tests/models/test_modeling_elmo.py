@@ -8,11 +8,11 @@ from torch.optim import Adam
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from bertkit.models import build_config, build_model
+from bertkit.models.modeling_both_ways import split_rows_both_ways
 from bertkit.models.modeling_characters import CharacterEncoder, character_table, word_characters
 from bertkit.models.modeling_elmo import ElmoConfig, ElmoModel, neighbour_labels
 from bertkit.models.modeling_projected_lstm import ProjectedLSTM, ProjectedLSTMFunction
 from bertkit.models.modeling_scalar_mix import ScalarMix
-from bertkit.models.modeling_sequences import example_sequences
 
 SIZES = {"vocab_size": 61, "hidden_size": 32, "cell_size": 40, "hidden_dropout_prob": 0.0, "initializer_range": 0.5}
 CHARACTERS = {"token_input": "characters", "character_embedding_size": 4, "character_filters": [[1, 4], [2, 8], [5, 6]]}
@@ -110,16 +110,16 @@ def test_without_clipping_it_is_torchs_projected_lstm_in_outputs_states_and_grad
     rows = torch.randn(4, 7, 6, dtype=torch.float64)
     lengths = torch.tensor([7, 2, 5, 7])
     mask = torch.arange(7) < lengths[:, None]
-    sequences = example_sequences(4, 7, rows.device, attention_mask=mask)
+    sequences = split_rows_both_ways(4, 7, rows.device, attention_mask=mask)
     both = torch.cat([rows, rows], dim=-1)
     zeros = (rows.new_zeros(2, 4, 5), rows.new_zeros(2, 4, 8))
-    outputs, cells = ours(sequences.take_apart(both), *zeros, sequences.batch_sizes)
+    outputs, cells = ours(sequences.take(both), *zeros, sequences.batch_sizes)
     packed, (last_h, last_c) = theirs(pack_padded_sequence(rows, lengths, batch_first=True, enforce_sorted=False))
     expected, _ = nn.utils.rnn.pad_packed_sequence(packed, batch_first=True)
-    torch.testing.assert_close(sequences.put_back(outputs, 4, 7), expected)
-    torch.testing.assert_close(sequences.row_states(outputs, None), last_h.transpose(0, 1).flatten(1))
-    torch.testing.assert_close(sequences.row_states(cells, None), last_c.transpose(0, 1).flatten(1))
-    sequences.put_back(outputs, 4, 7).square().sum().backward()
+    torch.testing.assert_close(sequences.put(outputs, 4, 7), expected)
+    torch.testing.assert_close(sequences.last_state(outputs, None), last_h.transpose(0, 1).flatten(1))
+    torch.testing.assert_close(sequences.last_state(cells, None), last_c.transpose(0, 1).flatten(1))
+    sequences.put(outputs, 4, 7).square().sum().backward()
     expected.square().sum().backward()
     for name in ("weight_ih", "weight_hh", "weight_hr"):
         grads = [getattr(theirs, f"{name}_l0{suffix}").grad for suffix in ("", "_reverse")]
