@@ -50,7 +50,7 @@ def tokenizer_folder(tmp_path_factory, corpus_file) -> Path:
 
 @pytest.fixture(scope="session")
 def pretrain_options(corpus_file, tokenizer_folder):
-    """Return a function: settings -> the command line of a pretraining that takes seconds."""
+    """Return a function: settings -> the command line of a pretraining that takes seconds; None leaves a setting out."""
 
     def options(output_dir, **settings):
         defaults = {
@@ -69,6 +69,7 @@ def pretrain_options(corpus_file, tokenizer_folder):
             "training.learning_rate": 0.01,
             "quiet": "true",
         }
-        return [part for name, value in (defaults | settings).items() for part in (f"--{name}", str(value))]
+        chosen = {name: value for name, value in (defaults | settings).items() if value is not None}
+        return [part for name, value in chosen.items() for part in (f"--{name}", str(value))]
 
     return options

@@ -1,5 +1,6 @@
 """The `model` section of a recipe: a family, a size, and any setting of the family's configuration."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,7 +94,8 @@ def load_resumed_model(
         )
     dropout = {}
     for name in type(asked).__annotations__:
-        if (value := getattr(asked, name)) == getattr(saved, name):
+        value = getattr(asked, name)
+        if json.loads(json.dumps(value)) == json.loads(json.dumps(getattr(saved, name))):  # a saved tuple is a list
             continue
         if "dropout" not in name:
             raise ConfigError(

@@ -37,7 +37,7 @@ from bertkit.training.checkpointing import (
     writing_to,
 )
 from bertkit.training.evaluation import evaluate_batches, lower_is_better, without_ids
-from bertkit.training.host_memory import keep_freed_memory
+from bertkit.training.host_memory import keep_freed_memory, own_memory
 from bertkit.training.length import Length
 from bertkit.training.loss_policy import BadStep, LossPolicy
 from bertkit.training.losses import LossWindow, StepLosses
@@ -92,6 +92,7 @@ class Trainer:
         transformers_logging.disable_progress_bar()  # of a second it takes to write a checkpoint; ours shows the training
         if self.accelerator.device.type == "cpu":
             keep_freed_memory()
+        own_memory(model)
         self.arguments = arguments
         self.output_dir = Path(output_dir).resolve()
         self.train_batches = train_batches
