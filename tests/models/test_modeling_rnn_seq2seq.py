@@ -15,7 +15,9 @@ from bertkit.models.modeling_rnn_seq2seq import ATTENTION_TYPES
 CELLS_OF_ONE_STEP = {"rnn": nn.RNNCell, "gru": nn.GRUCell, "lstm": nn.LSTMCell}
 every_attention = pytest.mark.parametrize("attention_type", ATTENTION_TYPES)
 every_real_attention = pytest.mark.parametrize("attention_type", ATTENTION_TYPES[1:])
-every_kind = pytest.mark.parametrize(("attention_type", "cell_type"), itertools.product(ATTENTION_TYPES, TORCH_CELLS))
+every_kind = pytest.mark.parametrize(
+    ("attention_type", "cell_type"), list(itertools.product(ATTENTION_TYPES, TORCH_CELLS))
+)
 
 
 def small(attention_type="additive", cell_type="gru", **overrides):
@@ -132,7 +134,7 @@ def test_attention_weights_sum_to_one_on_real_positions_and_are_zero_on_padding(
     real = mask[:, None, None].expand_as(weights) == 1
     torch.testing.assert_close((weights * real).sum(dim=-1), torch.ones(3, 1, 5))
     assert (weights[~real] == 0).all() and (weights[real] > 0).all()
-    config_says = small(attention_type, output_attentions=None)
+    config_says = small(attention_type)
     config_says.config.output_attentions = True
     outputs = config_says(source_ids, attention_mask=mask, decoder_input_ids=target_ids)
     torch.testing.assert_close(outputs.cross_attentions[0], weights)
@@ -210,7 +212,7 @@ def test_generation_with_the_state_as_cache_equals_generation_without(attention_
         arguments = {"attention_mask": mask, "max_new_tokens": 7, "use_cache": use_cache, **settings}
         generated.append(model.generate(source_ids, **arguments))
     assert torch.equal(*generated)
-    assert len(generated[0].unique()) > 4
+    assert len(generated[0].unique()) > 3
 
 
 def test_generation_makes_the_keys_once_and_reads_one_token_a_step():
