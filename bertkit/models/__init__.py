@@ -25,6 +25,12 @@ from .modeling_bert import (
 from .modeling_elmo import ELMO_PRESETS, ElmoConfig, ElmoForPreTraining, ElmoModel
 from .modeling_gpt import GPT_PRESETS, GptConfig, GptForCausalLM, GptModel
 from .modeling_rnn import RNN_PRESETS, RnnConfig, RnnForCausalLM, RnnModel
+from .modeling_rnn_seq2seq import (
+    RNN_SEQ2SEQ_PRESETS,
+    RnnSeq2SeqConfig,
+    RnnSeq2SeqForConditionalGeneration,
+    RnnSeq2SeqModel,
+)
 from .modeling_transformer import (
     TRANSFORMER_PRESETS,
     TransformerConfig,
@@ -73,6 +79,12 @@ FAMILIES = {
         config_class=RnnConfig,
         auto_classes={"AutoModel": RnnModel, "AutoModelForCausalLM": RnnForCausalLM},
         presets=RNN_PRESETS,
+        default_preset="base",
+    ),
+    "rnn_seq2seq": Family(
+        config_class=RnnSeq2SeqConfig,
+        auto_classes={"AutoModel": RnnSeq2SeqModel, "AutoModelForSeq2SeqLM": RnnSeq2SeqForConditionalGeneration},
+        presets=RNN_SEQ2SEQ_PRESETS,
         default_preset="base",
     ),
     "transformer": Family(

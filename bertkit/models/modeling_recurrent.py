@@ -87,6 +87,8 @@ class RecurrentLayer(GradientCheckpointingLayer):
         weight_dropout: probability of dropping a weight from state to state, in all steps and rows.
     """
 
+    cell: Any
+
     def __init__(
         self, cell_type: str, input_size: int, hidden_size: int, *, dropout: float = 0.0, weight_dropout: float = 0.0
     ) -> None:

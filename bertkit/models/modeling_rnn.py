@@ -18,6 +18,7 @@ import torch
 from huggingface_hub.dataclasses import strict
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
 from transformers.generation import GenerationMixin
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import slice_logits_to_keep
@@ -154,7 +155,7 @@ class RnnEmbeddings(nn.Module):
 class RnnLMHead(nn.Module):
     """Hidden states to scores of the vocabulary."""
 
-    def __init__(self, config: RnnConfig) -> None:
+    def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__()
         width = config.embedding_width if config.tie_word_embeddings else config.hidden_size
         is_projected = width != config.hidden_size
@@ -185,6 +186,8 @@ class RnnPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         if not init_cell(module):
             super()._init_weights(module)
+        if isinstance(module, nn.Linear) and module is not self.get_output_embeddings():
+            init.xavier_uniform_(module.weight)
 
     def get_output_embeddings(self) -> nn.Linear | None:
         """Return the output layer, or None in a class without one."""

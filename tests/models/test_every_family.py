@@ -57,7 +57,8 @@ def test_outputs_have_their_documented_shapes(small_model, small_batch, family, 
     outputs = tensors(small_model(family, head)(**small_batch(head)))
     shapes = {name: tuple(value.shape) for name, value in outputs.items()}
     encoded = {"encoder_last_hidden_state": (3, 10, 32)}
-    besides = {"bert": {"pooler_output": (3, 32)}, "transformer": encoded}  # the last hidden state of a base model
+    # what a base model returns besides its last hidden state
+    besides = {"bert": {"pooler_output": (3, 32)}, "transformer": encoded, "rnn_seq2seq": encoded}
     pretraining = {
         "bert": {
             "mlm_loss": (),
@@ -206,7 +207,7 @@ def test_hidden_states_come_when_asked_for(small_model, small_batch, family, hea
     model, batch = small_model(family, head), small_batch(head)
     assert of_last_stack(model(**batch), "hidden_states") is None
     hidden_states = of_last_stack(model(**batch, output_hidden_states=True), "hidden_states")
-    embedded = {"rnn": 24}.get(family, 32)  # where the embeddings are not as wide as the layers
+    embedded = {"rnn": 24, "rnn_seq2seq": 24}.get(family, 32)  # where the embeddings are not as wide as the layers
     assert [tuple(states.shape) for states in hidden_states] == [(3, 10, width) for width in (embedded, 32, 32)]
     model.config.output_hidden_states = True
     assert len(of_last_stack(model(**batch), "hidden_states")) == 3
