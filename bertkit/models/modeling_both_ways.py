@@ -1,7 +1,7 @@
 """Rows taken apart for a recurrence that runs both ways: each direction reads the same sequences in its own order.
 
-The backward direction needs no rows turned around: in the layout that `split_rows` makes of all first steps, all second steps and
-so on, it has a sequence's last step where the forward direction has the first.
+The backward direction needs no rows turned around: in the layout that `split_rows` makes (all first steps, all second steps,
+...) it has a sequence's last step where the forward direction has the first.
 """
 
 from typing import NamedTuple

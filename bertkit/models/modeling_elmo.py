@@ -10,7 +10,7 @@ state is projected to be smaller than the cell, and clipped; a residual leads pa
 read by their characters; and what is used afterwards are the states of all layers, not the predictions.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -79,9 +79,8 @@ class ElmoConfig(PreTrainedConfig):
     """Characters of a token, its two marks counted; longer ones are cut. This and the next four are for "characters"."""
     character_embedding_size: int = 16
     """Width of a character's vector."""
-    character_filters: tuple[tuple[int, ...], ...] | list[list[int]] = (
-        *((1, 32), (2, 32), (3, 64), (4, 128)),
-        *((5, 256), (6, 512), (7, 1024)),
+    character_filters: list[list[int]] = field(
+        default_factory=lambda: [[1, 32], [2, 32], [3, 64], [4, 128], [5, 256], [6, 512], [7, 1024]]
     )
     """Convolutions over the characters, each (width, number of filters)."""
     num_highway_layers: int = 2
@@ -90,7 +89,7 @@ class ElmoConfig(PreTrainedConfig):
     """Activation of the filters and in the highway layers, by its transformers name."""
     hidden_dropout_prob: float | int = 0.1
     """Dropout of the input of every layer and of what the output layer reads."""
-    initializer_range: float | int = 0.05
+    initializer_range: float | int = 0.1
     """Standard deviation of fresh token vectors; other weights start at a scale that follows their shape."""
     use_cache: bool = False
     """Return the state of both directions after the last token and start the next batch from it, if that is given, as AllenAI's

@@ -11,6 +11,7 @@ https://arxiv.org/abs/1602.02410 (with clipping, as a language model). At step t
 every small operation; here the recurrence keeps only what cannot be done for all steps at once, forwards and backwards.
 """
 
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -102,7 +103,7 @@ class ProjectedLSTMFunction(torch.autograd.Function):
 
             from_hidden = grad_outputs.new_zeros(hidden.shape[0], 0, hidden.shape[2])
             from_cell = cells.new_zeros(cell.shape[0], 0, size)
-            ends = torch.tensor(batch_sizes).cumsum(0).tolist()
+            ends = list(accumulate(batch_sizes))
             for end, sequences in zip(reversed(ends), reversed(batch_sizes), strict=True):
                 step = slice(end - sequences, end)
                 later = from_hidden.shape[1]  # sequences that go on after this step

@@ -14,6 +14,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
 from bertkit import cli
+from bertkit.features import extract_features, load_encoder
 from bertkit.hub.allenai_elmo import load_allenai_elmo
 from bertkit.models import FAMILIES, ElmoCharacterTokenizer, build_config, build_model, load_model
 from bertkit.tokenization import load_tokenizer, save_tokenizer
@@ -225,7 +226,12 @@ def test_an_elmo_trained_on_wordpiece_keeps_its_wordpiece_tokenizer(tmp_path):
     assert isinstance(loaded, PreTrainedTokenizerFast)
     inputs = loaded("Unheard-of words", return_tensors="pt")
     again = FAMILIES["elmo"].auto_classes["AutoModel"].from_pretrained(tmp_path)
-    torch.testing.assert_close(again(**inputs).last_hidden_state, model.model(**inputs).last_hidden_state)
+    expected = model.model(**inputs).last_hidden_state
+    torch.testing.assert_close(again(**inputs).last_hidden_state, expected)
+    features = extract_features(
+        load_encoder(tmp_path), tokenizer, ["Unheard-of words", "more"], pooling="mean", quiet=True
+    )
+    torch.testing.assert_close(torch.from_numpy(features[0]), expected[0].mean(dim=0).detach())
 
 
 @pytest.mark.parametrize(

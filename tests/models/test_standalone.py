@@ -15,7 +15,7 @@ from transformers.dynamic_module_utils import get_relative_imports
 import bertkit.models
 from bertkit.models import FAMILIES
 
-MODEL_FILES = sorted(Path(bertkit.models.__file__).parent.glob("modeling_*.py"))
+MODEL_FILES = sorted(Path(bertkit.models.__file__).parent.glob("[mt]*_*.py"))
 
 PRETRAINING_HEADS = {
     "AutoModelForPreTraining": "prediction_logits",
