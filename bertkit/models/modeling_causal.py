@@ -21,6 +21,25 @@ def score_dtype(hidden_states: torch.Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_states.dtype
 
 
+def check_length(seq: int, past_length: int | torch.Tensor, max_position_embeddings: int) -> None:
+    """Refuse rows that reach behind the last position.
+
+    Args:
+        seq: tokens of a row.
+        past_length: positions before them, held by a cache. Caches of fixed size count on the device; they are not read,
+            which would make it wait.
+        max_position_embeddings: how many positions there are.
+
+    Raises:
+        ValueError: naming both lengths.
+    """
+    if isinstance(past_length, int) and past_length + seq > max_position_embeddings:
+        raise ValueError(
+            f"rows of {past_length + seq} tokens are longer than max_position_embeddings {max_position_embeddings}; shorten "
+            "them, generate fewer tokens, or give position_ids where rows are packed"
+        )
+
+
 def token_positions(
     hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, past_length: int | torch.Tensor = 0
 ) -> torch.Tensor:

@@ -26,7 +26,7 @@ from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
-from .modeling_causal import causal_bias, next_token_labels, token_positions
+from .modeling_causal import causal_bias, check_length, next_token_labels, token_positions
 from .modeling_checks import check_activation, check_probabilities, check_sizes, check_token_ids
 from .modeling_dropout import Dropout
 from .modeling_heads import cross_entropy
@@ -193,7 +193,7 @@ class GptModel(GptPreTrainedModel):
             inputs_embeds = self.embeddings.word_embeddings(input_ids)  # (batch, seq, hidden)
         past_length = 0 if past_key_values is None else past_key_values.get_seq_length()
         if position_ids is None or past_key_values is not None:
-            self._refuse_too_long(past_length + inputs_embeds.shape[1])
+            check_length(inputs_embeds.shape[1], past_length, self.config.max_position_embeddings)
         bias = causal_bias(self.config, inputs_embeds, attention_mask, position_ids, past_key_values)
         if position_ids is None:
             position_ids = token_positions(inputs_embeds, attention_mask, past_length)
@@ -207,14 +207,6 @@ class GptModel(GptPreTrainedModel):
         return BaseModelOutputWithPast(
             last_hidden_state=self.final_norm(hidden_states), past_key_values=past_key_values if use_cache else None
         )
-
-    def _refuse_too_long(self, length: int) -> None:
-        """Raise a ValueError for rows that reach behind the last position, where there is no embedding."""
-        if length > self.config.max_position_embeddings:
-            raise ValueError(
-                f"rows of {length} tokens are longer than max_position_embeddings {self.config.max_position_embeddings}; "
-                "shorten them, generate fewer tokens, or give position_ids if they are packed"
-            )
 
 
 class GptForCausalLM(GptPreTrainedModel, GenerationMixin):

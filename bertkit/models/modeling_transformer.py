@@ -31,7 +31,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, slice_logits_to
 from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
-from .modeling_causal import causal_bias, score_dtype, token_positions
+from .modeling_causal import causal_bias, check_length, score_dtype, token_positions
 from .modeling_checks import check_activation, check_probabilities, check_sizes, check_token_ids
 from .modeling_dropout import Dropout, draws_own_mask
 from .modeling_heads import IGNORED, cross_entropy
@@ -314,7 +314,7 @@ class TransformerPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _can_compile_fullgraph = True
-    _no_split_modules = ["TransformerLayer", "TransformerDecoderLayer"]  # noqa: RUF012 (transformers reads a list)
+    _no_split_modules = ["TransformerEmbeddings", "TransformerLayer", "TransformerDecoderLayer"]  # noqa: RUF012
     _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
     _input_embed_layer = "word_embeddings"
     _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]  # noqa: RUF012 (the base model leaves it out on purpose)
@@ -333,19 +333,14 @@ class TransformerPreTrainedModel(PreTrainedModel):
         input_ids: torch.Tensor | None,
         inputs_embeds: torch.Tensor | None,
         attention_mask: torch.Tensor | None,
-        past_length: int = 0,
+        past_length: int | torch.Tensor = 0,
     ) -> torch.Tensor:
         """Embed (batch, seq) ids, or (batch, seq, hidden) token embeddings before their scaling, to (batch, seq, hidden)."""
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either ids or embeddings, and not both, to each of encoder and decoder")
         if inputs_embeds is None:
             inputs_embeds = embeddings.word_embeddings(input_ids)
-        length = past_length + inputs_embeds.shape[1]
-        if length > self.config.max_position_embeddings:
-            raise ValueError(
-                f"rows of {length} tokens are longer than max_position_embeddings {self.config.max_position_embeddings}; "
-                "shorten them, or give the model more: its positions are computed"
-            )
+        check_length(inputs_embeds.shape[1], past_length, self.config.max_position_embeddings)
         return embeddings(inputs_embeds, token_positions(inputs_embeds, attention_mask, past_length))
 
 

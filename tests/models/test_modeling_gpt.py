@@ -7,7 +7,14 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel, OpenAIGPTConfig, OpenAIGPTLMHeadModel
+from transformers import (
+    DynamicCache,
+    GPT2Config,
+    GPT2LMHeadModel,
+    OpenAIGPTConfig,
+    OpenAIGPTLMHeadModel,
+    StaticCache,
+)
 
 from bertkit.models.modeling_gpt import GPT_PRESETS, GptConfig, GptForCausalLM, GptModel
 
@@ -268,6 +275,16 @@ def test_a_cache_fed_in_pieces_gives_the_logits_of_the_whole_row(norm_first, imp
     whole = model(input_ids, attention_mask=attention_mask).logits
     real = attention_mask.bool()
     torch.testing.assert_close(torch.cat(pieces, dim=1)[real], whole[real], **close)
+
+
+def test_a_step_with_a_cache_of_fixed_size_is_one_graph_that_never_asks_the_device():
+    model, input_ids = small(), padded_batch((9, 9))["input_ids"]
+    compiled = torch.compile(model.forward, fullgraph=True, backend="eager")
+    cache = StaticCache(config=model.config, max_cache_len=12)
+    model(input_ids[:, :8], past_key_values=cache, position_ids=torch.arange(8)[None])
+    with torch.no_grad():
+        logits = compiled(input_ids[:, 8:], past_key_values=cache, position_ids=torch.tensor([[8]])).logits
+    torch.testing.assert_close(logits, model(input_ids).logits[:, 8:], **close)
 
 
 def test_no_cache_is_kept_in_training_or_with_labels_unless_asked_for():

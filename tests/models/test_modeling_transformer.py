@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 from torch import nn
-from transformers import DynamicCache, EncoderDecoderCache, MarianConfig, MarianMTModel
+from transformers import DynamicCache, EncoderDecoderCache, MarianConfig, MarianMTModel, StaticCache
 
 from bertkit.models.modeling_transformer import (
     TRANSFORMER_PRESETS,
@@ -293,6 +293,21 @@ def test_a_cache_fed_in_pieces_gives_the_logits_of_the_whole_target(norm_first, 
         pieces.append(outputs.logits)
         encoder_outputs = (torch.full_like(encoder_outputs[0], float("nan")),)  # the cache has what is needed of it
     torch.testing.assert_close(torch.cat(pieces, dim=1), whole.logits, **close)
+
+
+def test_a_step_with_a_cache_of_fixed_size_is_one_graph_that_never_asks_the_device():
+    model, batch, targets = small(), padded_batch((9, 9), (6, 6)), torch.randint(3, 53, (2, 6))
+    whole = model(batch["input_ids"], decoder_input_ids=targets)
+    compiled = torch.compile(model.forward, fullgraph=True, backend="eager")
+    decoder_config = model.config.get_text_config(decoder=True)
+    cache = EncoderDecoderCache(
+        StaticCache(config=decoder_config, max_cache_len=8), StaticCache(config=decoder_config, max_cache_len=9)
+    )
+    source = {"encoder_outputs": (whole.encoder_last_hidden_state,), "past_key_values": cache}
+    model(**source, decoder_input_ids=targets[:, :5])
+    with torch.no_grad():
+        logits = compiled(**source, decoder_input_ids=targets[:, 5:]).logits
+    torch.testing.assert_close(logits, whole.logits[:, 5:], **close)
 
 
 def test_labels_are_what_is_predicted_and_their_shift_what_is_read():
