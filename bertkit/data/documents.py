@@ -417,7 +417,9 @@ class _ParquetReader(_FileReader):
                         raise DataError(f"{where}: column {column!r} is not UTF-8; write the file anew") from None
                     yield from _record_paragraphs(text, where, column)
         except pyarrow.ArrowException as error:
-            raise DataError(f"{self.path} cannot be read as parquet: {one_line(error)}") from None
+            raise DataError(
+                f"{self.path} cannot be read as parquet: {one_line(error)}; check the file, or write it anew"
+            ) from None
 
 
 class _DatasetReader(_Reader):

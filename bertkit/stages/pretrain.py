@@ -9,6 +9,7 @@ from bertkit.config import RecipeParser, choose, overrule, value_of
 from bertkit.data.arguments import DataArguments
 from bertkit.objectives import OBJECTIVES
 from bertkit.stages import model_section
+from bertkit.stages.task_model import refuse_foreign_tokenizer
 from bertkit.training.arguments import LENGTHS, TrainingArguments
 
 if TYPE_CHECKING:
@@ -88,6 +89,9 @@ def prepare(recipe: "Namespace", processes: "PartialState", checkpoint: Path | N
             recipe.model, objective.auto_class, tokenizer, block_size=length, seed=seed
         )
     else:
+        refuse_foreign_tokenizer(
+            tokenizer, checkpoint, remedy="go on with that one, or start anew with another --output_dir"
+        )
         model = model_section.load_resumed_model(checkpoint, recipe.model, objective.auto_class)
     return Prepared(
         tokenizer=tokenizer,
