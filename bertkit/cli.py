@@ -57,15 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         message = _message(error)
         if _is_one_of_several():
-            from bertkit.training.processes import is_first_to_fail, is_loss_of_another
+            from bertkit.stages.failures import LOST, is_first_to_fail, is_loss_of_another
 
             if not is_first_to_fail():
                 return 2
             if is_loss_of_another(error):
-                message = (
-                    "another process of the run is gone without a word: killed, out of memory, or its machine is lost; see "
-                    "its log, and go on with --training.resume_from_checkpoint auto"
-                )
+                message = LOST
         if message is None:
             raise
         print(f"bertkit {verb}: {message}", file=sys.stderr, flush=True)

@@ -56,6 +56,7 @@ class RecipeParser(ArgumentParser):
         set_parsing_settings(docstring_parse_attribute_docstrings=True)
         super().__init__(prog=f"bertkit {verb}", description=description, allow_abbrev=False)
         self.free = tuple(free)
+        self._arguments: Sequence[str] = ()
         self.add_argument(
             "--config",
             action=ActionConfigFile,
@@ -67,7 +68,8 @@ class RecipeParser(ArgumentParser):
         wrong = _WRONG_TYPE.search(message)
         if wrong:
             kinds = {action.dest: getattr(action, "_typehint", None) for action in self._actions}
-            message = f"{wrong['key']} is {wrong['value']!r}; it takes {_in_words(kinds.get(wrong['key']))}"
+            where = _given_in(wrong["key"], self._arguments)
+            message = f"{where}{wrong['key']} is {wrong['value']!r}; it takes {_in_words(kinds.get(wrong['key']))}"
         raise ConfigError(" ".join(message.split()))
 
     def known_keys(self) -> list[str]:
@@ -84,6 +86,7 @@ class RecipeParser(ArgumentParser):
             ConfigError: whatever is wrong, as one line.
         """
         arguments = [*arguments]
+        self._arguments = arguments
         for place, argument in enumerate(arguments):
             name, equals, value = argument.partition("=")
             if name == "--config" and equals:
@@ -235,6 +238,14 @@ def _in_words(kind: Any) -> str:
         return " or ".join(map(_in_words, get_args(kind)))
     kind = get_origin(kind) or kind
     return _WORDS.get(kind, f"a {getattr(kind, '__name__', kind)}")
+
+
+def _given_in(key: str, arguments: Sequence[str]) -> str:
+    """Return the config file that gave a setting its value, for the beginning of a message; nothing for the command line."""
+    if any(argument.split("=")[0] == f"--{key}" for argument in arguments):
+        return ""
+    files = [path for path in config_files(arguments) if key in _dotted_keys(load_yaml(path))]
+    return f"{files[-1]}: " if files else ""
 
 
 def _dotted_keys(content: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -128,6 +128,17 @@ def test_an_image_that_calls_itself_text_is_refused(tmp_path):
         list(load_documents(str(tmp_path / "image.txt"), DataArguments(train="x")))
 
 
+def test_a_value_of_the_wrong_type_is_refused_by_the_file_it_stands_in(tmp_path):
+    for number, value in enumerate(("5", "[1]", "7")):
+        (tmp_path / f"{number}.yaml").write_text(f"training:\n  max_steps: {value}\n")
+    arguments = [part for number in range(2) for part in ("--config", str(tmp_path / f"{number}.yaml"))]
+    with pytest.raises(ConfigError, match=r"1\.yaml: training\.max_steps is '\[1\]'; it takes a whole number or null"):
+        pretrain.build_parser(arguments).read(arguments)
+    arguments = ["--config", str(tmp_path / "2.yaml"), "--training.max_steps", "many"]
+    with pytest.raises(ConfigError, match=r"^training\.max_steps is 'many'"):
+        pretrain.build_parser(arguments).read(arguments)
+
+
 @pytest.mark.parametrize("error", [ConfigError, DataError])
 def test_what_users_did_wrong_is_a_value_error(error):
     assert issubclass(error, ValueError)

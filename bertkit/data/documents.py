@@ -488,7 +488,9 @@ class ParquetReader(FileReader, RecordReader):
                         ) from None
                     yield where, record
         except pyarrow.ArrowException as error:
-            raise DataError(f"{self.path} cannot be read as parquet: {one_line(error)}") from None
+            raise DataError(
+                f"{self.path} cannot be read as parquet: {one_line(error)}; check the file, or write it anew"
+            ) from None
 
 
 class _DatasetReader(RecordReader):

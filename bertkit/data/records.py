@@ -103,10 +103,13 @@ def read_records(source: str | Path, form: str, content: bytes, columns: Sequenc
     """
     if form == ".parquet":
         return _parquet_records(source, content, columns)
-    return {".csv": _csv_records, ".tsv": _tsv_records}.get(form, _json_records)(source, decode_text(source, content))
+    text = decode_text(source, content)
+    if form in (".csv", ".tsv"):
+        return (_csv_records if form == ".csv" else _tsv_records)(source, text, columns)
+    return _json_records(source, text)
 
 
-def _csv_records(source: str | Path, text: str) -> Iterator[Record]:
+def _csv_records(source: str | Path, text: str, columns: Sequence[str]) -> Iterator[Record]:
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] | None = None
@@ -121,26 +124,38 @@ def _csv_records(source: str | Path, text: str) -> Iterator[Record]:
         if not fields:
             continue  # a blank line
         if header is None:
-            header = fields
+            header = _header(place, fields, columns)
         else:
             yield _by_column(place, header, fields)
 
 
-def _tsv_records(source: str | Path, text: str) -> Iterator[Record]:
+def _tsv_records(source: str | Path, text: str, columns: Sequence[str]) -> Iterator[Record]:
     header: list[str] = []
     for number, line in enumerate(split_lines(text), 1):
         if not line.strip(" \r") and len(header) != 1:
             continue
         fields = line.split("\t")
         if not header:
-            header = fields
+            header = _header(f"{source}, line {number}", fields, columns)
         else:
             yield _by_column(f"{source}, line {number}", header, fields)
 
 
+def _header(place: str, fields: list[str], columns: Sequence[str]) -> list[str]:
+    for column in columns:
+        if fields.count(column) > 1:
+            raise DataError(
+                f"{place}: the header names {column!r} {fields.count(column)} times; give each column its own"
+            )
+    return fields
+
+
 def _by_column(place: str, header: list[str], fields: list[str]) -> Record:
     if len(fields) != len(header):
-        raise DataError(f"{place}: {len(fields)} fields, but the header has {len(header)}: {', '.join(header)}")
+        raise DataError(
+            f"{place}: {len(fields)} fields, but the header has {len(header)}: {', '.join(header)}; mend the row (in a .csv a "
+            "comma that is text stands in quotes)"
+        )
     return Record(place, dict(zip(header, fields, strict=True)))
 
 
@@ -172,6 +187,8 @@ def _parquet_records(source: str | Path, content: bytes, columns: Sequence[str])
                 row += 1
                 yield Record(f"{source}, row {row}", fields)
     except pyarrow.ArrowException as error:
-        raise DataError(f"{source} cannot be read as parquet: {one_line(error)}") from None
+        raise DataError(
+            f"{source} cannot be read as parquet: {one_line(error)}; check the file, or write it anew"
+        ) from None
     except UnicodeDecodeError:
         raise DataError(f"{source}: text that is not UTF-8 after row {row}; write the file anew") from None

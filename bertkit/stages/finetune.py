@@ -124,7 +124,11 @@ def _train(
             )
         tokenizer = load_tokenizer(recipe.tokenizer or str(start_from), require=("cls_token", "pad_token"))
         if recipe.tokenizer and start_from and not recipe.from_scratch:
-            task_model.refuse_foreign_tokenizer(tokenizer, start_from)
+            remedy = "leave it out, or train --from_scratch true"
+            task_model.refuse_foreign_tokenizer(tokenizer, start_from, remedy=remedy)
+        for checkpoint in filter(None, checkpoints.values()):
+            remedy = "go on with that one, or start anew with another --output_dir"
+            task_model.refuse_foreign_tokenizer(tokenizer, checkpoint, remedy=remedy)
         parts = load_parts(recipe.data)
     task = TASKS[recipe.task.name](recipe.task, tokenizer, label_names(parts["train"]))
     eval_batches = {part: task.batches(examples, training=False) for part, examples in parts.items() if part != "train"}

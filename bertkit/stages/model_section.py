@@ -96,6 +96,7 @@ def load_resumed_model(
         raise ConfigError(
             f"model.family: {checkpoint} holds a {saved.model_type}, and the recipe asks for {asked.model_type}"
         )
+    refuse_other_head(checkpoint, auto_class)
     dropout = {}
     for name in type(asked).__annotations__:
         value = getattr(asked, name)
@@ -122,6 +123,26 @@ def _fields_of(family: str, wanted: Mapping[str, Any] | None) -> dict[str, Any]:
 
     declared = choose("model family", family, FAMILIES).config_class.__annotations__
     return {name: value for name, value in (wanted or {}).items() if name in declared}
+
+
+def refuse_other_head(checkpoint: Path, auto_class: str) -> None:
+    """Make sure that a checkpoint holds what a run that goes on from it trains.
+
+    Args:
+        checkpoint: where the run goes on from.
+        auto_class: what it trains, by its Auto class.
+
+    Raises:
+        ConfigError: the checkpoint was made for something else.
+    """
+    from bertkit.hub.checkpoints import saved_auto_class
+
+    saved = saved_auto_class(checkpoint)
+    if saved not in (None, auto_class):
+        raise ConfigError(
+            f"{checkpoint}, which the run would go on from, is of {saved} and not of {auto_class}; go on from a checkpoint of "
+            "the same objective or task, or fine-tune it by --model.from"
+        )
 
 
 def print_settings(section: Mapping[str, Any]) -> None:

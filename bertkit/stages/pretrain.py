@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bertkit.config import RecipeParser, choose, overrule, value_of
 from bertkit.objectives import OBJECTIVES
 from bertkit.stages import model_section
+from bertkit.stages.task_model import refuse_foreign_tokenizer
 from bertkit.training.arguments import LENGTHS, TrainingArguments
 
 if TYPE_CHECKING:
@@ -91,6 +92,9 @@ def prepare(recipe: "Namespace", processes: "PartialState", checkpoint: Path | N
             wanted=objective.config_settings,
         )
     else:
+        refuse_foreign_tokenizer(
+            tokenizer, checkpoint, remedy="go on with that one, or start anew with another --output_dir"
+        )
         model = model_section.load_resumed_model(
             checkpoint, recipe.model, objective.auto_class, wanted=objective.config_settings
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertkit.config import ConfigError
+from bertkit.stages import model_section
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -104,6 +105,7 @@ def load_resumed_task_model(checkpoint: Path, settings: Mapping[str, Any], auto_
     """
     from bertkit.hub.checkpoints import load_checkpoint
 
+    model_section.refuse_other_head(checkpoint, auto_class)
     model = load_checkpoint(checkpoint, auto_class)
     for name, value in settings.items():
         saved = getattr(model.config, name, value)
@@ -124,8 +126,13 @@ def load_resumed_task_model(checkpoint: Path, settings: Mapping[str, Any], auto_
     return load_checkpoint(checkpoint, auto_class, **dropout) if dropout else model
 
 
-def refuse_foreign_tokenizer(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
+def refuse_foreign_tokenizer(tokenizer: "PreTrainedTokenizerBase", folder: Path, *, remedy: str) -> None:
     """Make sure that token ids mean to a checkpoint's weights what they mean to a tokenizer.
+
+    Args:
+        tokenizer: what the inputs come from.
+        folder: the checkpoint.
+        remedy: what would do, for the message.
 
     Raises:
         ConfigError: the checkpoint has a tokenizer with another vocabulary.
@@ -138,5 +145,5 @@ def refuse_foreign_tokenizer(tokenizer: "PreTrainedTokenizerBase", folder: Path)
     if tokenizer.get_vocab() != own:
         raise ConfigError(
             f"--tokenizer {tokenizer.name_or_path} is not the one that {folder} was trained with ({len(tokenizer):,} tokens "
-            f"beside {len(own):,}, or others under the same ids); leave it out, or train --from_scratch true"
+            f"beside {len(own):,}, or others under the same ids); {remedy}"
         )

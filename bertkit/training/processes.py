@@ -12,8 +12,6 @@ from accelerate.utils import DistributedType, broadcast_object_list, parse_flag_
 
 T = TypeVar("T")
 
-_PATIENCE = timedelta(seconds=5)  # with a store that does not answer
-
 
 def join_processes() -> PartialState:
     """Join the other processes of the run.
@@ -86,24 +84,3 @@ def as_main_sees(value: T) -> T:
     """
     seen: list[T] = broadcast_object_list([value])
     return seen[0]
-
-
-def is_first_to_fail() -> bool:
-    """Return whether no other process of the run has failed before this one, and note that this one has.
-
-    The first to fail says why. The others fail alike, or because it is gone, and need not be heard.
-    """
-    try:
-        store = torch.distributed.TCPStore(
-            os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), wait_for_workers=False, timeout=_PATIENCE
-        )
-        return store.add("bertkit: failed", 1) == 1
-    except (RuntimeError, KeyError, ValueError):  # the process that kept the store is gone; better twice than never
-        return True
-
-
-def is_loss_of_another(error: BaseException) -> bool:
-    """Return whether an error says no more than that another process of the run is gone."""
-    return isinstance(error, torch.distributed.DistError) or (
-        isinstance(error, RuntimeError) and "gloo/transport" in str(error)
-    )

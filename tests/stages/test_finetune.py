@@ -284,6 +284,14 @@ def test_a_label_that_the_training_data_lacks_is_named_before_training(command, 
     assert "eval.txt, line 2: label 'mixed' is not known; the training data has neg, pos" in capsys.readouterr().err
 
 
+def test_a_run_does_not_go_on_from_a_pretrained_checkpoint(command, checkpoint, tmp_path, capsys):
+    go_on = ["--output_dir", tmp_path / "run", "--training.resume_from_checkpoint", checkpoint]
+    assert finetune(*command, *go_on) == 2
+    error = capsys.readouterr().err
+    assert "is of AutoModelForPreTraining and not of AutoModelForSequenceClassification" in error
+    assert error.count("\n") == 1
+
+
 def test_a_run_folder_is_told_from_a_checkpoint(run, command, tmp_path, capsys):
     assert finetune(*command, "--model.from", run, "--output_dir", tmp_path) == 2
     assert f"as {run / 'best'}" in capsys.readouterr().err

@@ -111,6 +111,8 @@ def test_pairs_are_read_and_refused_where_there_are_no_columns(tmp_path):
         ),
         ("a.jsonl", '{"text": "x", "y": 1}\n', r"line 1: no column 'label'; set data.label_column to one of text, y"),
         ("a.csv", "text,label\nx,1\ny\n", r"a\.csv, line 3: 1 fields, but the header has 2"),
+        ("a.csv", "text,text,label\nx,y,1\n", r"a\.csv, line 1: the header names 'text' 2 times"),
+        ("a.tsv", "text\tlabel\tlabel\nx\t1\t2\n", r"a\.tsv, line 1: the header names 'label' 2 times"),
         ("a.tsv", "text\tlabel\nx\t1\ny\t1\tz\n", r"a\.tsv, line 3: 3 fields"),
         ("a.csv", 'text,label\nx,1\n"y,1\n', r"a\.csv, line 3: not CSV"),
         ("a.jsonl", '{"text": "x", "label": 1}\n{"text"\n', r"line 2: not JSON"),

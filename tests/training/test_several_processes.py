@@ -93,6 +93,7 @@ def test_processes_skip_a_step_that_went_wrong_in_one_of_them_as_one_would(run, 
     assert all(tensor.isfinite().all() for tensor in tensors_of(tmp_path / "run").values())
 
 
+@pytest.mark.slow
 def test_processes_stop_together_at_a_step_that_went_wrong_in_one_of_them(pretrain_options, tmp_path):
     options = pretrain_options(tmp_path / "run", **{"training.save_steps": 2})
     said = finish(launch(options, processes=2, script=poisoned(tmp_path)), returncode=1)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ import torch.nn.functional as F
 
 from bertkit.cli import main
 from tests.training.runs import NO_DROPOUT, assert_close, assert_same_bits, finish, launch, losses_of, tensors_of
+
+SHIPPED_TOKENIZER = Path(__file__).parents[2] / "tokenizer" / "wordpiece-wikipedia-4k"
 
 
 def test_a_resumed_run_ends_with_the_bits_of_an_unbroken_one(run, tmp_path):
@@ -260,6 +263,21 @@ def test_dropout_may_change_when_a_run_goes_on_and_the_shape_may_not(run, pretra
     assert "model.intermediate_size is 128" in capsys.readouterr().err
     run(output_dir, **settings, **{"model.hidden_dropout_prob": 0.3})
     assert json.loads((output_dir / "last/config.json").read_text())["hidden_dropout_prob"] == 0.3
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tokenizer": SHIPPED_TOKENIZER}, "is not the one that"),
+        ({"objective.next_sentence": "false"}, "is of AutoModelForPreTraining and not of AutoModelForMaskedLM"),
+    ],
+)
+def test_a_run_goes_on_with_its_own_tokenizer_and_objective_only(run, pretrain_options, capsys, settings, message):
+    output_dir = run()
+    options = {"training.max_steps": 8, "training.resume_from_checkpoint": "auto", **settings}
+    assert main(["pretrain", *pretrain_options(output_dir, **options)]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert message in error and str(output_dir / "checkpoint-6") in error
 
 
 def test_processes_that_prepare_batches_change_nothing(run):
