@@ -13,6 +13,12 @@ from tests.training.runs import NO_DROPOUT, assert_close, assert_same_bits, asse
 from tests.training.test_resuming import AUTO, Killed, kill_at
 
 BERT = {f"model.{name}": None for name in ("num_attention_heads", "intermediate_size", "num_hidden_layers")}
+PAIRS = {
+    "objective.name": "seq2seq",
+    "objective.block_size": None,
+    "objective.max_source_length": 24,
+    "objective.max_target_length": 24,
+}
 ROADS = {
     "masked": {},
     "causal gpt": {"objective.name": "causal", "model.family": "gpt"},
@@ -25,14 +31,8 @@ ROADS = {
         **BERT,
     },
     "bidirectional": {"objective.name": "bidirectional", "model.family": "elmo", "model.preset": "tiny", **BERT},
-    "seq2seq": {
-        "objective.name": "seq2seq",
-        "objective.block_size": None,
-        "objective.max_source_length": 24,
-        "objective.max_target_length": 24,
-        "model.family": "transformer",
-        "model.num_hidden_layers": None,
-    },
+    "seq2seq transformer": {**PAIRS, "model.family": "transformer", "model.num_hidden_layers": None},
+    "seq2seq rnn": {**PAIRS, "model.family": "rnn_seq2seq", **BERT},
 }
 EACH = {"training.max_steps": 6, "training.logging_steps": 1, "training.save_steps": 2, "training.train_batch_size": 7,
         "training.eval_batch_size": 6, "training.learning_rate": 0.003}  # fmt: skip
@@ -54,7 +54,7 @@ def walk(run, pairs_file):
 
     def walk(road, output_dir=None, **settings):
         chosen = EACH | ROADS[road] | settings
-        if road == "seq2seq":
+        if road.startswith("seq2seq"):
             chosen["data.train"] = pairs_file
         return run(output_dir, **chosen)
 
