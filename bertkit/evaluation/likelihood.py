@@ -8,7 +8,7 @@ given away by its own end.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -172,6 +172,38 @@ def _score_end_to_end(
 
 
 @torch.no_grad()
+def bidirectional_likelihoods(
+    model: PreTrainedModel,
+    texts: Sequence[Sequence[int]],
+    *,
+    bos_token_id: int,
+    eos_token_id: int,
+    quiet: bool = False,
+) -> Likelihoods:
+    """Score texts with a forward and a backward language model, each from end to end: the mean of the two likelihoods.
+
+    Args:
+        model: an ELMo's `AutoModelForPreTraining`, in evaluation mode.
+        texts: token ids of each, without special tokens.
+        bos_token_id: stands before every text, and is predicted by the backward direction.
+        eos_token_id: stands behind every text, and is predicted by the forward direction.
+        quiet: no progress bar.
+    """
+    rows = [np.array([bos_token_id, *text, eos_token_id], dtype=np.int64) for text in texts]
+    lengths = np.array([len(row) for row in rows])
+    nats = np.zeros(len(texts))
+    for numbers in _batches(lengths, LOGITS_AT_ONCE // (2 * model.config.vocab_size), quiet=quiet):
+        input_ids, attention_mask = _pad([rows[number] for number in numbers])
+        input_ids, attention_mask = input_ids.to(model.device), attention_mask.to(model.device)
+        outputs = model(input_ids=input_ids, attention_mask=attention_mask)
+        inner = attention_mask[:, 1:].double()  # where there is a token and one before it
+        after = token_log_probabilities(outputs.forward_logits[:, :-1], input_ids[:, 1:])
+        before = token_log_probabilities(outputs.backward_logits[:, 1:], input_ids[:, :-1])
+        nats[numbers] = ((after.double() + before.double()) * inner / 2).sum(1).cpu().numpy()
+    return Likelihoods(nats, lengths - 1)
+
+
+@torch.no_grad()
 def pseudo_likelihoods(
     model: PreTrainedModel,
     texts: Sequence[Sequence[int]],
@@ -255,12 +287,3 @@ def _pad(rows: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
         padded[number, : len(row)] = row
         mask[number, : len(row)] = 1
     return torch.from_numpy(padded), torch.from_numpy(mask)
-
-
-def describe_context(model: Any) -> int | None:
-    """Return how many tokens a model reads at most; None for one that carries a state from token to token.
-
-    Args:
-        model: a causal language model.
-    """
-    return None if getattr(model, "_is_stateful", False) else int(model.config.max_position_embeddings)
