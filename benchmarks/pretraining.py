@@ -388,7 +388,7 @@ def train_bertkit(
     config = build_config("bert", "mini", vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
     Trainer(
         build_model(config, objective.auto_class),
-        MeteredBatches(objective, store, training=True),
+        MeteredBatches(objective, store, batch_size=BATCH_SIZE, training=True),
         TrainingArguments(
             train_batch_size=BATCH_SIZE,
             max_steps=meter.max_steps,

@@ -15,6 +15,7 @@ VERBS = {
     "doctor": "examine a recipe and its data before a step is taken",
     "pretrain": "pretrain a model on a corpus",
     "finetune": "fine-tune a checkpoint on labelled text",
+    "average": "average the weights of a run's last checkpoints into a new one",
     "evaluate": "evaluate a checkpoint on text or labelled text",
     "features": "turn text into vectors with a frozen checkpoint",
 }
@@ -48,21 +49,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             raise ConfigError(f"unknown verb {verb!r}{nearest(verb, VERBS)}")
         importlib.import_module(f"bertkit.stages.{verb}").main(rest[:-1])
-    except (ValueError, FloatingPointError) as error:
-        if not _raised_by_bertkit(error.__traceback__):
-            raise
-        print(f"bertkit {verb}: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:  # a training catches the signal itself and saves first
         print(f"bertkit {verb}: interrupted", file=sys.stderr)
         return 130
-    except OSError as error:
-        print(
-            f"bertkit {verb}: {error.strerror or error}{f': {error.filename}' if error.filename else ''}",
-            file=sys.stderr,
-        )
+    except Exception as error:
+        message = _message(error)
+        if _is_one_of_several():
+            from bertkit.training.processes import is_first_to_fail, is_loss_of_another
+
+            if not is_first_to_fail():
+                return 2
+            if is_loss_of_another(error):
+                message = (
+                    "another process of the run is gone without a word: killed, out of memory, or its machine is lost; see "
+                    "its log, and go on with --training.resume_from_checkpoint auto"
+                )
+        if message is None:
+            raise
+        print(f"bertkit {verb}: {message}", file=sys.stderr, flush=True)
         return 2
     return 0
+
+
+def _is_one_of_several() -> bool:
+    return int(os.environ.get("WORLD_SIZE") or 1) > 1
+
+
+def _message(error: Exception) -> str | None:
+    """Return what an error says to the user; None for that of a bug, which is for us."""
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+    if isinstance(error, ValueError | FloatingPointError) and _raised_by_bertkit(error.__traceback__):
+        return str(error)
+    return None
 
 
 def _raised_by_bertkit(traceback: TracebackType | None) -> bool:

@@ -18,7 +18,7 @@ import shutil
 import tempfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -72,7 +72,7 @@ class Documents:
         DataError: while reading, if a source is damaged, is no text, or if there is no text at all.
     """
 
-    def __init__(self, readers: list[_Reader], sources: list[str]) -> None:
+    def __init__(self, readers: list[Reader], sources: list[str]) -> None:
         self.sources = sources
         self._readers = readers
         self._num_finished = 0
@@ -123,7 +123,7 @@ class Documents:
 
     def fingerprint(self) -> str:
         """Return a hash of the contents and of the settings that change what comes out of them (64 hex digits)."""
-        return _hash_words([reader.fingerprint() for reader in self._readers])
+        return hash_words([reader.fingerprint() for reader in self._readers])
 
     def held_out(self, fraction: float, seed: int, part: Part) -> Documents:
         """Return the documents of one part of a split, in their order.
@@ -195,7 +195,7 @@ class _HeldOutDocuments(Documents):
         return self._whole.bytes_read
 
     def fingerprint(self) -> str:
-        return _hash_words([self._whole.fingerprint(), str(self._seed), self._boundary.hex(), self._part])
+        return hash_words([self._whole.fingerprint(), str(self._seed), self._boundary.hex(), self._part])
 
 
 def load_documents(source: str | list[str], arguments: DataArguments) -> Documents:
@@ -216,16 +216,38 @@ def load_documents(source: str | list[str], arguments: DataArguments) -> Documen
     sources = [source] if isinstance(source, str) else list(source)
     if not sources:
         raise DataError("no text is named; give data.train a file, a folder, a glob or a dataset")
-    return Documents([reader for name in sources for reader in _find_readers(name, arguments)], sources)
+    column = arguments.text_column
+
+    def open_file(path: Path) -> Reader:
+        form = form_of(path)
+        if form == "text":
+            return _TextReader(path, arguments.documents)
+        return JsonLinesReader(path, column) if form == "json" else ParquetReader(path, column)
+
+    def open_dataset(name: str) -> Reader:
+        return load_dataset(name, column, streaming=arguments.streaming)
+
+    return Documents([reader for name in sources for reader in find_readers(name, open_file, open_dataset)], sources)
 
 
-def _find_readers(source: str, arguments: DataArguments) -> list[_Reader]:
-    """Return the readers of one source, in the order they are read."""
+def find_readers(
+    source: str, open_file: Callable[[Path], Reader], open_dataset: Callable[[str], Reader]
+) -> list[Reader]:
+    """Return the readers of one source, in the order they are read.
+
+    Args:
+        source: a file, folder, glob or dataset, as `load_documents` takes it.
+        open_file: makes the reader of a file.
+        open_dataset: makes the reader of a dataset, given its name as the user wrote it.
+
+    Raises:
+        DataError: it does not exist or has no file of a known form.
+    """
     if source.startswith("hub:"):
-        return [_load_dataset(source, arguments)]
+        return [open_dataset(source)]
     path = Path(source).expanduser()
     if path.is_file():
-        return [_file_reader(path, arguments)]
+        return [open_file(path)]
     if path.is_dir():
         paths = sorted(file for file in path.rglob("*") if _is_text_of_folder(file, path))
         if not paths:
@@ -233,15 +255,15 @@ def _find_readers(source: str, arguments: DataArguments) -> list[_Reader]:
                 f"the folder {source} has no file of a known form ({', '.join(_KNOWN_SUFFIXES)}; "
                 f"each also {' or '.join(_COMPRESSED_SUFFIXES)}); name the files, or their glob"
             )
-        return [_file_reader(file, arguments) for file in paths]
+        return [open_file(file) for file in paths]
     if glob.has_magic(source):
         paths = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if os.path.isfile(name))
         if not paths:
             raise DataError(f"no file matches {source}; check the pattern (folders below are matched by **)")
-        return [_file_reader(file, arguments) for file in paths]
+        return [open_file(file) for file in paths]
     match = _DATASET_NAME.fullmatch(source)
     if match and _BARE_DATASET_NAME.fullmatch(match["name"]) and not (path.parts[1:] and path.parent.is_dir()):
-        return [_load_dataset(source, arguments)]
+        return [open_dataset(source)]
     raise DataError(f"no file, folder or glob {source}; check the path, or write a dataset of the Hub as hub:name")
 
 
@@ -261,16 +283,17 @@ def _form(path: Path) -> tuple[str, str]:
     return (suffixes[-1] if suffixes else ""), compression
 
 
-def _file_reader(path: Path, arguments: DataArguments) -> _Reader:
-    form, _ = _form(path)
-    if form in _JSON_SUFFIXES:
-        return _JsonLinesReader(path, arguments.text_column)
-    if form in _PARQUET_SUFFIXES:
-        return _ParquetReader(path, arguments.text_column)
-    return _TextReader(path, arguments.documents)
+def form_of(path: Path) -> Literal["text", "json", "parquet"]:
+    """Return the form of a file, by its ending.
+
+    >>> form_of(Path("a.jsonl.gz")), form_of(Path("b"))
+    ('json', 'text')
+    """
+    suffix, _ = _form(path)
+    return "json" if suffix in _JSON_SUFFIXES else "parquet" if suffix in _PARQUET_SUFFIXES else "text"
 
 
-class _Reader(ABC):
+class Reader(ABC):
     """One file or dataset as a stream of paragraphs and ends of documents; documents may come out empty."""
 
     num_bytes: int | None = None
@@ -290,7 +313,29 @@ class _Reader(ABC):
         """Return a hash of what `paragraphs` depends on."""
 
 
-class _FileReader(_Reader):
+class RecordReader(Reader):
+    """A source of records, each a document: the text of one column."""
+
+    column: str
+
+    @abstractmethod
+    def records(self, columns: Mapping[str, str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Yield each record with its place, for messages.
+
+        Args:
+            columns: column that is needed -> the setting that names it.
+
+        Raises:
+            DataError: a record without one of them.
+        """
+
+    def paragraphs(self) -> Iterator[str | None]:
+        """Yield the stripped lines of each text, and END_OF_DOCUMENT after it."""
+        for where, record in self.records({self.column: "data.text_column"}):
+            yield from record_paragraphs(record[self.column], where, self.column)
+
+
+class FileReader(Reader):
     """A file on disk.
 
     Args:
@@ -306,12 +351,14 @@ class _FileReader(_Reader):
 
     @property
     def bytes_read(self) -> int:
+        """How many bytes the running iteration has read, as they lie on disk."""
         if self._raw is None:
             return 0
         return self.num_bytes if self._raw.closed else self._raw.tell()
 
     def fingerprint(self) -> str:
-        return _hash_words([type(self).__name__, _form(self.path)[1], self._setting, _hash_file(self.path)])
+        """Return a hash of the file's bytes and of what decides how they are read."""
+        return hash_words([type(self).__name__, _form(self.path)[1], self._setting, _hash_file(self.path)])
 
     @contextmanager
     def _open(self) -> Iterator[IO[bytes]]:
@@ -325,7 +372,17 @@ class _FileReader(_Reader):
             else:
                 yield self._raw
 
-    def _lines(self) -> Iterator[tuple[str, str]]:
+    def text_lines(self) -> Iterator[tuple[str, str]]:
+        """Yield the lines of a file of UTF-8 text, each with its place for messages."""
+        for where, line in self.lines():
+            if "\0" in line:
+                raise DataError(
+                    f"{where}: a NUL byte, so this is not UTF-8 text; convert the file if it is UTF-16, "
+                    "or leave it out if it is no text"
+                )
+            yield where, line
+
+    def lines(self) -> Iterator[tuple[str, str]]:
         """Yield the lines of a UTF-8 file, each with its place for messages."""
         with self._open() as file:
             for number, line in enumerate(file, 1):
@@ -344,17 +401,12 @@ class _FileReader(_Reader):
                     ) from None
 
 
-class _TextReader(_FileReader):
+class _TextReader(FileReader):
     """A text file: a paragraph a line, documents as `documents` says."""
 
     def paragraphs(self) -> Iterator[str | None]:
         by_line, by_blank_line = self._setting == "line", self._setting == "blank_line"
-        for where, line in self._lines():
-            if "\0" in line:
-                raise DataError(
-                    f"{where}: a NUL byte, so this is not UTF-8 text; convert the file if it is UTF-16, "
-                    "or leave it out if it is no text"
-                )
+        for _, line in self.text_lines():
             paragraph = line.strip()
             if paragraph:
                 yield paragraph
@@ -365,11 +417,21 @@ class _TextReader(_FileReader):
         yield END_OF_DOCUMENT
 
 
-class _JsonLinesReader(_FileReader):
-    """A JSON object a line, each a document."""
+class JsonLinesReader(FileReader, RecordReader):
+    """A JSON object a line, each a document.
 
-    def paragraphs(self) -> Iterator[str | None]:
-        for where, line in self._lines():
+    Args:
+        path: the file.
+        column: where the text is.
+    """
+
+    def __init__(self, path: Path, column: str) -> None:
+        super().__init__(path, column)
+        self.column = column
+
+    def records(self, columns: Mapping[str, str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Yield each record with its place."""
+        for where, line in self.lines():
             if not line.strip():
                 continue
             try:
@@ -380,47 +442,56 @@ class _JsonLinesReader(_FileReader):
                 ) from None
             if not isinstance(record, dict):
                 raise DataError(f"{where}: JSON, but not an object; write one object a line")
-            if self._setting not in record:
-                raise _missing_column(where, self._setting, list(record))
-            yield from _record_paragraphs(record[self._setting], where, self._setting)
+            _require(columns, record, where)
+            yield where, record
 
 
-class _ParquetReader(_FileReader):
-    """A parquet file, each row a document."""
+class ParquetReader(FileReader, RecordReader):
+    """A parquet file, each row a document.
 
-    def paragraphs(self) -> Iterator[str | None]:
+    Args:
+        path: the file.
+        column: where the text is.
+    """
+
+    def __init__(self, path: Path, column: str) -> None:
+        super().__init__(path, column)
+        self.column = column
+
+    def records(self, columns: Mapping[str, str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Yield each row with its place, and of it the columns that are needed."""
         with self._open() as stream:
             if stream is not self._raw:  # parquet is read from its end, so it cannot be read while decompressing
                 with stream, tempfile.TemporaryFile() as spooled:
                     shutil.copyfileobj(stream, spooled)
-                    yield from self._rows(spooled)
+                    yield from self._rows(spooled, columns)
             else:
-                yield from self._rows(stream)
+                yield from self._rows(stream, columns)
 
-    def _rows(self, file: IO[bytes]) -> Iterator[str | None]:
+    def _rows(self, file: IO[bytes], columns: Mapping[str, str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
         import pyarrow
         import pyarrow.parquet
 
-        column = self._setting
         try:
             parquet = pyarrow.parquet.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
-            if column not in parquet.schema_arrow.names:
-                raise _missing_column(str(self.path), column, parquet.schema_arrow.names)
+            _require(columns, parquet.schema_arrow.names, str(self.path))
             row = 0
-            for batch in parquet.iter_batches(batch_size=256, columns=[column], use_threads=False):
-                for value in batch.column(0):
+            for batch in parquet.iter_batches(batch_size=256, columns=[*columns], use_threads=False):
+                for values in zip(*(batch.column(name) for name in columns), strict=True):
                     row += 1
                     where = f"{self.path}, row {row}"
                     try:
-                        text = value.as_py()
+                        record = {name: value.as_py() for name, value in zip(columns, values, strict=True)}
                     except UnicodeDecodeError:
-                        raise DataError(f"{where}: column {column!r} is not UTF-8; write the file anew") from None
-                    yield from _record_paragraphs(text, where, column)
+                        raise DataError(
+                            f"{where}: column {' or '.join(map(repr, columns))} is not UTF-8; write the file anew"
+                        ) from None
+                    yield where, record
         except pyarrow.ArrowException as error:
             raise DataError(f"{self.path} cannot be read as parquet: {one_line(error)}") from None
 
 
-class _DatasetReader(_Reader):
+class _DatasetReader(RecordReader):
     """A dataset of the library `datasets`, each row a document.
 
     Args:
@@ -436,24 +507,29 @@ class _DatasetReader(_Reader):
         self._name = name
         self._dataset = dataset
         self._fingerprint = fingerprint
-        self._column = column
+        self.column = column
 
-    def paragraphs(self) -> Iterator[str | None]:
+    def records(self, columns: Mapping[str, str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Yield each row with its place."""
         row = 0
         with _dataset_errors(self._name):
             for batch in self._dataset.iter(batch_size=256):
-                if self._column not in batch:
-                    raise _missing_column(self._name, self._column, list(batch))
-                for text in batch[self._column]:
+                _require(columns, batch, self._name)
+                for values in zip(*batch.values(), strict=True):
                     row += 1
-                    yield from _record_paragraphs(text, f"{self._name}, row {row}", self._column)
+                    yield f"{self._name}, row {row}", dict(zip(batch, values, strict=True))
 
     def fingerprint(self) -> str:
-        return _hash_words([type(self).__name__, self._column, self._fingerprint])
+        return hash_words([type(self).__name__, self.column, self._fingerprint])
 
 
-def _load_dataset(name: str, arguments: DataArguments) -> _DatasetReader:
+def load_dataset(name: str, column: str, *, streaming: bool) -> RecordReader:
     """Open a dataset of the library `datasets`.
+
+    Args:
+        name: as `load_documents` takes it.
+        column: where the text is.
+        streaming: read it as it arrives.
 
     Its fingerprint is the name, configuration, split and revision (the Hub's commit); for a local folder it is the
     contents of the folder, since the library goes by the time its files were changed.
@@ -474,12 +550,12 @@ def _load_dataset(name: str, arguments: DataArguments) -> _DatasetReader:
         else:
             builder = datasets.load_dataset_builder(path, config)
             made_from = [path, str(builder.hash)]
-            if arguments.streaming:
+            if streaming:
                 dataset = builder.as_streaming_dataset(split)
             else:
                 builder.download_and_prepare()
                 dataset = builder.as_dataset(split)
-    return _DatasetReader(name, dataset, _hash_words([config or "", split, *made_from]), arguments.text_column)
+    return _DatasetReader(name, dataset, hash_words([config or "", split, *made_from]), column)
 
 
 class _ZstdFile(io.RawIOBase):
@@ -523,12 +599,22 @@ class _ZstdFile(io.RawIOBase):
         return length
 
 
-def _record_paragraphs(text: object, where: str, column: str) -> Iterator[str | None]:
-    """Yield the lines of a record's text and END_OF_DOCUMENT; a record without text (null) is an empty document."""
+def record_paragraphs(text: object, where: str, column: str, setting: str = "data.text_column") -> Iterator[str | None]:
+    """Yield the lines of a record's text and END_OF_DOCUMENT; a record without text (null) is an empty document.
+
+    Args:
+        text: what the column holds.
+        where: the record's place, for messages.
+        column: the column.
+        setting: the setting that names it.
+
+    Raises:
+        DataError: it is no text.
+    """
     if text is not None:
         if not isinstance(text, str):
             raise DataError(
-                f"{where}: column {column!r} holds {type(text).__name__}, not text; name the text by data.text_column"
+                f"{where}: column {column!r} holds {type(text).__name__}, not text; name the text by {setting}"
             )
         if "\0" in text:
             raise DataError(f"{where}: a NUL character in column {column!r}; remove it")
@@ -540,8 +626,11 @@ def _record_paragraphs(text: object, where: str, column: str) -> Iterator[str | 
     yield END_OF_DOCUMENT
 
 
-def _missing_column(where: str, column: str, columns: list[str]) -> DataError:
-    return DataError(f"{where}: no column {column!r}; set data.text_column to one of {', '.join(columns)}")
+def _require(columns: Mapping[str, str], present: Collection[str], where: str) -> None:
+    """Make sure that all columns are there; they are given with the settings that name them."""
+    for column, setting in columns.items():
+        if column not in present:
+            raise DataError(f"{where}: no column {column!r}; set {setting} to one of {', '.join(present)}")
 
 
 @contextmanager
@@ -599,6 +688,6 @@ def _hash_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _hash_words(words: list[str]) -> str:
+def hash_words(words: list[str]) -> str:
     """Hash a list of words; no two lists look alike to it, wherever their words end."""
     return hashlib.sha256(json.dumps(words).encode()).hexdigest()

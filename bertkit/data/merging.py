@@ -73,6 +73,10 @@ def _join(stores: Sequence[TokenStore], folder: Path, bar: tqdm) -> None:
                 some = store.token_ids[start : start + _AT_ONCE]
                 file.write(some.tobytes())
                 bar.update(len(some))
+    with (folder / "sentence_bytes.bin").open("wb") as file:
+        for store in stores:
+            for start in range(0, len(store.sentence_bytes), _AT_ONCE):
+                file.write(store.sentence_bytes[start : start + _AT_ONCE].tobytes())
     for name in ("sentence_starts", "document_starts"):
         with (folder / f"{name}.bin").open("wb") as file:
             file.write(np.zeros(1, dtype="<i8").tobytes())

@@ -15,6 +15,7 @@ from bertkit.data.keyed_random import keyed_permutation
 
 BLOCK_TOKENS = 2**20
 BLOCKS_PER_WINDOW = 16
+NO_PAIR = -100  # label of an example without a second segment
 
 
 class Examples(NamedTuple):

@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from bertkit.data.arguments import DataArguments
+from bertkit.data.arguments import DataArguments, PairDataArguments
 from bertkit.data.documents import DataError, Documents, load_documents
+from bertkit.data.pairs import load_pairs
 from bertkit.data.token_store import TokenStore
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ STORE = "store:"
 HOLD_OUT_SEED = 0  # not the run's seed: runs that differ in it alone are evaluated on the same documents
 
 
-def split_documents(arguments: DataArguments) -> tuple[Documents, Documents]:
+def split_documents(arguments: DataArguments | PairDataArguments) -> tuple[Documents, Documents]:
     """Return the documents to train and to evaluate on: `data.eval` where it is given, else held out of `data.train`.
 
     Args:
@@ -23,9 +24,9 @@ def split_documents(arguments: DataArguments) -> tuple[Documents, Documents]:
     Raises:
         DataError: a source that cannot be read, or too few documents to hold one out.
     """
-    documents = load_documents(arguments.train, arguments)
+    documents = _load_train(arguments)
     if arguments.eval is not None:
-        return documents, load_documents(arguments.eval, arguments)
+        return documents, _load_eval(arguments)
     fraction = arguments.eval_fraction
     return (
         documents.held_out(fraction, seed=HOLD_OUT_SEED, part="train"),
@@ -33,8 +34,21 @@ def split_documents(arguments: DataArguments) -> tuple[Documents, Documents]:
     )
 
 
+def _load_train(arguments: DataArguments | PairDataArguments) -> Documents:
+    if isinstance(arguments, PairDataArguments):
+        return load_pairs(arguments.train, arguments.train_target, arguments)
+    return load_documents(arguments.train, arguments)
+
+
+def _load_eval(arguments: DataArguments | PairDataArguments) -> Documents:
+    assert arguments.eval is not None
+    if isinstance(arguments, PairDataArguments):
+        return load_pairs(arguments.eval, arguments.eval_target, arguments)
+    return load_documents(arguments.eval, arguments)
+
+
 def build_stores(
-    arguments: DataArguments, tokenizer: "PreTrainedTokenizerBase", *, quiet: bool = False
+    arguments: DataArguments | PairDataArguments, tokenizer: "PreTrainedTokenizerBase", *, quiet: bool = False
 ) -> tuple[TokenStore, TokenStore]:
     """Tokenize the training and the evaluation part of a corpus, or open what an earlier run tokenized.
 
@@ -46,28 +60,35 @@ def build_stores(
     Raises:
         DataError: a source that cannot be read.
     """
+    how = arguments if isinstance(arguments, DataArguments) else _whole_lines(arguments)
+    stores = []
     if arguments.eval is not None:
-        return (
-            _store(arguments.train, tokenizer, arguments, quiet=quiet),
-            _store(arguments.eval, tokenizer, arguments, quiet=quiet),
-        )
+        for source, load in ((arguments.train, _load_train), (arguments.eval, _load_eval)):
+            if is_store(source):
+                store = TokenStore.open(str(source).removeprefix(STORE))
+                store.check_made_by(tokenizer, how)
+            else:
+                store = TokenStore.build(load(arguments), tokenizer, how, quiet=quiet)
+            stores.append(store)
+        return stores[0], stores[1]
     if is_store(arguments.train):
         raise DataError(f"data.train is {arguments.train}, of which nothing can be held out; give data.eval")
     train, evaluation = split_documents(arguments)
     return (
-        TokenStore.build(train, tokenizer, arguments, quiet=quiet),
-        TokenStore.build(evaluation, tokenizer, arguments, quiet=quiet),
+        TokenStore.build(train, tokenizer, how, quiet=quiet),
+        TokenStore.build(evaluation, tokenizer, how, quiet=quiet),
     )
 
 
-def _store(
-    source: str | list[str], tokenizer: "PreTrainedTokenizerBase", arguments: DataArguments, *, quiet: bool
-) -> TokenStore:
-    if not is_store(source):
-        return TokenStore.build(load_documents(source, arguments), tokenizer, arguments, quiet=quiet)
-    store = TokenStore.open(str(source).removeprefix(STORE))
-    store.check_made_by(tokenizer, arguments)
-    return store
+def _whole_lines(arguments: PairDataArguments) -> DataArguments:
+    """Say how a store of pairs is made: a side is one sentence, whatever sentences are in it."""
+    return DataArguments(
+        train=arguments.train,
+        sentences="line",
+        language=arguments.language,
+        num_workers=arguments.num_workers,
+        cache_dir=arguments.cache_dir,
+    )
 
 
 def is_store(source: str | list[str]) -> bool:

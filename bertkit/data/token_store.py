@@ -33,12 +33,12 @@ from tqdm import tqdm
 
 from bertkit.data.arguments import DataArguments, SentenceMode
 from bertkit.data.documents import END_OF_DOCUMENT, DataError, Documents
-from bertkit.data.sentences import cut_paragraph, split_sentences
+from bertkit.data.sentences import cut_paragraph, normalise, split_sentences
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Counted up whenever the files, or what is written to them for the same text, change."""
 
 CHUNK_CHARACTERS = 1 << 20
@@ -65,6 +65,9 @@ class StoreMetadata:
     num_bytes: int
     """UTF-8 bytes of the sentences before they were tokenized."""
 
+    num_normalised_bytes: int
+    """Sum of `TokenStore.sentence_bytes`."""
+
     num_unknown: int
     """Tokens that are the tokenizer's unknown token."""
 
@@ -89,6 +92,8 @@ class TokenStore:
         sentence_starts: (sentences + 1,) int64 token offsets, the last one the number of tokens.
         document_starts: (documents + 1,) int64 token offsets, each the start of a sentence, the last one the number of
             tokens.
+        sentence_bytes: (sentences,) uint32, UTF-8 bytes of each sentence, normalised, and one for the space behind it: the
+            same for every tokenizer.
         token_counts: (vocab,) int64, how often each token occurs.
     """
 
@@ -100,6 +105,7 @@ class TokenStore:
         token_ids: np.ndarray,
         sentence_starts: np.ndarray,
         document_starts: np.ndarray,
+        sentence_bytes: np.ndarray,
         token_counts: np.ndarray,
     ) -> None:
         self.path = path
@@ -107,6 +113,7 @@ class TokenStore:
         self.token_ids = token_ids
         self.sentence_starts = sentence_starts
         self.document_starts = document_starts
+        self.sentence_bytes = sentence_bytes
         self.token_counts = token_counts
 
     def __repr__(self) -> str:
@@ -129,11 +136,18 @@ class TokenStore:
         """(sentences,) int64, tokens of each sentence."""
         return np.diff(self.sentence_starts)
 
-    def unigram_entropy(self) -> float:
-        """Return the entropy of `token_counts` in nats: the loss of a model that knows only how frequent tokens are."""
-        counts = self.token_counts[self.token_counts > 0]
-        shares = counts / counts.sum()
-        return float(-(shares * np.log(shares)).sum())
+    @property
+    def bytes_per_token(self) -> float:
+        """Bytes of normalised text that a token stands for, on average."""
+        return self.metadata.num_normalised_bytes / self.metadata.num_tokens
+
+    def unigram_entropy(self, *, ends: int = 0) -> float:
+        """Return the entropy of `token_counts` in nats: the loss of a model that knows only how frequent tokens are.
+
+        Args:
+            ends: how often a special token, which the store does not hold, must be predicted beside them.
+        """
+        return entropy(np.append(self.token_counts, ends))
 
     @classmethod
     def build(
@@ -235,6 +249,19 @@ class TokenStore:
         return cls(path, metadata, **arrays)
 
 
+def entropy(counts: np.ndarray) -> float:
+    """Return the entropy of a distribution in nats.
+
+    Args:
+        counts: (kinds,) how often each occurs; not all 0.
+
+    >>> entropy(np.array([2, 0, 2])) == np.log(2)
+    True
+    """
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log(shares)).sum())
+
+
 def _array_forms(metadata: StoreMetadata) -> dict[str, tuple[np.dtype, int]]:
     """Return the type and length of each array of a store."""
     offsets = np.dtype("<i8")
@@ -242,6 +269,7 @@ def _array_forms(metadata: StoreMetadata) -> dict[str, tuple[np.dtype, int]]:
         "token_ids": (_token_dtype(metadata.vocab_size), metadata.num_tokens),
         "sentence_starts": (offsets, metadata.num_sentences + 1),
         "document_starts": (offsets, metadata.num_documents + 1),
+        "sentence_bytes": (np.dtype("<u4"), metadata.num_sentences),
         "token_counts": (offsets, metadata.vocab_size),
     }
 
@@ -270,6 +298,9 @@ class _EncodedChunk(NamedTuple):
 
     document_ends: np.ndarray
     """(documents that end here,) int64 token offsets in the chunk."""
+
+    sentence_bytes: np.ndarray
+    """(sentences,) uint32."""
 
     num_words: int
     num_bytes: int
@@ -328,11 +359,14 @@ class _Encoder:
         num_tokens = int(lengths.sum())
         flat_ids = chain.from_iterable(encoding.ids for encoding in encodings)
         kept = sentences if lengths.all() else [s for s, length in zip(sentences, lengths, strict=True) if length]
+        num_words = np.fromiter((len(sentence.split()) for sentence in kept), np.int64, len(kept))
+        sentence_bytes = np.fromiter((len(normalise(sentence).encode()) + 1 for sentence in kept), "<u4", len(kept))
         return _EncodedChunk(
             token_ids=np.fromiter(flat_ids, self._dtype, num_tokens),
             sentence_ends=ends[lengths > 0],
             document_ends=np.concatenate([[0], ends])[document_ends],
-            num_words=len(" ".join(kept).split()),
+            sentence_bytes=sentence_bytes,
+            num_words=int(num_words.sum()),
             num_bytes=len("".join(kept).encode()),
         )
 
@@ -438,18 +472,20 @@ class _StoreWriter:
         self._forbidden_ids = [id for id in tokenizer.all_special_ids if id != tokenizer.unk_token_id]
         self._token_counts = np.zeros(spec.vocab_size, dtype="<i8")
         self._num_tokens = self._num_sentences = self._num_documents = self._num_words = self._num_bytes = 0
+        self._num_normalised_bytes = 0
         self._last_document_end = 0
 
     def __enter__(self) -> _StoreWriter:
         self._token_ids = (self._folder / "token_ids.bin").open("wb")
         self._sentence_starts = (self._folder / "sentence_starts.bin").open("wb")
         self._document_starts = (self._folder / "document_starts.bin").open("wb")
+        self._sentence_bytes = (self._folder / "sentence_bytes.bin").open("wb")
         for file in (self._sentence_starts, self._document_starts):
             file.write(np.zeros(1, dtype="<i8").tobytes())
         return self
 
     def __exit__(self, *error: object) -> None:
-        for file in (self._token_ids, self._sentence_starts, self._document_starts):
+        for file in (self._token_ids, self._sentence_starts, self._document_starts, self._sentence_bytes):
             file.close()
 
     def append(self, encoded: _EncodedChunk) -> None:
@@ -466,11 +502,13 @@ class _StoreWriter:
         self._token_ids.write(encoded.token_ids.tobytes())
         self._sentence_starts.write((self._num_tokens + encoded.sentence_ends).astype("<i8").tobytes())
         self._document_starts.write(document_ends.tobytes())
+        self._sentence_bytes.write(encoded.sentence_bytes.tobytes())
         self._num_tokens += len(encoded.token_ids)
         self._num_sentences += len(encoded.sentence_ends)
         self._num_documents += len(document_ends)
         self._num_words += encoded.num_words
         self._num_bytes += encoded.num_bytes
+        self._num_normalised_bytes += int(encoded.sentence_bytes.sum(dtype=np.int64))
 
     def finish(self, sources: list[str], made_from: dict[str, Any]) -> None:
         """Bring everything to the disk, the metadata last."""
@@ -486,6 +524,7 @@ class _StoreWriter:
             num_tokens=self._num_tokens,
             num_words=self._num_words,
             num_bytes=self._num_bytes,
+            num_normalised_bytes=self._num_normalised_bytes,
             num_unknown=0 if unk_token_id is None else int(self._token_counts[unk_token_id]),
             vocab_size=self._vocab_size,
             sources=sources,

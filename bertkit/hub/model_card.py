@@ -8,12 +8,6 @@ if TYPE_CHECKING:
     from bertkit.data.token_store import TokenStore
     from bertkit.training.checkpointing import TrainerState
 
-_PIPELINES = {
-    "AutoModelForPreTraining": "fill-mask",
-    "AutoModelForMaskedLM": "fill-mask",
-    "AutoModelForSequenceClassification": "text-classification",
-}
-
 
 def figures(store: "TokenStore") -> dict[str, int]:
     """Return the sizes of a corpus that a card tells."""
@@ -33,6 +27,7 @@ class ModelCard:
 
     Args:
         auto_class: the Auto class of the trained model.
+        pipeline_tag: what the Hub calls such models.
         language: language code of its text.
         parameters: number of weights.
         data: name of a corpus part -> its figures.
@@ -42,6 +37,7 @@ class ModelCard:
     """
 
     auto_class: str
+    pipeline_tag: str
     language: str
     parameters: int
     data: Mapping[str, Mapping[str, Any]]
@@ -70,12 +66,12 @@ class ModelCard:
         return f"""---
 library_name: transformers
 language: {self.language}
-pipeline_tag: {_PIPELINES[self.auto_class]}
+pipeline_tag: {self.pipeline_tag}
 tags:
 - bertkit
 ---
 
-# {_PIPELINES[self.auto_class]} model trained with bertkit
+# {self.pipeline_tag} model trained with bertkit
 
 {self.parameters:,} parameters; step {state.global_step:,}, {state.tokens_seen:,} tokens seen (padding not counted),
 {state.elapsed_seconds / 3600:.2f} hours of training.

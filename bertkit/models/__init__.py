@@ -22,6 +22,14 @@ from .modeling_bert import (
     BertEncoderForSequenceClassification,
     BertEncoderModel,
 )
+from .modeling_gpt import GPT_PRESETS, GptConfig, GptForCausalLM, GptModel
+from .modeling_rnn import RNN_PRESETS, RnnConfig, RnnForCausalLM, RnnModel
+from .modeling_transformer import (
+    TRANSFORMER_PRESETS,
+    TransformerConfig,
+    TransformerForConditionalGeneration,
+    TransformerModel,
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,24 @@ FAMILIES = {
             "AutoModelForSequenceClassification": BertEncoderForSequenceClassification,
         },
         presets=BERT_PRESETS,
+        default_preset="base",
+    ),
+    "gpt": Family(
+        config_class=GptConfig,
+        auto_classes={"AutoModel": GptModel, "AutoModelForCausalLM": GptForCausalLM},
+        presets=GPT_PRESETS,
+        default_preset="base",
+    ),
+    "rnn": Family(
+        config_class=RnnConfig,
+        auto_classes={"AutoModel": RnnModel, "AutoModelForCausalLM": RnnForCausalLM},
+        presets=RNN_PRESETS,
+        default_preset="base",
+    ),
+    "transformer": Family(
+        config_class=TransformerConfig,
+        auto_classes={"AutoModel": TransformerModel, "AutoModelForSeq2SeqLM": TransformerForConditionalGeneration},
+        presets=TRANSFORMER_PRESETS,
         default_preset="base",
     ),
 }

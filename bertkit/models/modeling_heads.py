@@ -25,7 +25,10 @@ def normalised(total: torch.Tensor, count: int | torch.Tensor) -> torch.Tensor:
 
 
 def cross_entropy(
-    logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: int | torch.Tensor | None = None
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    num_items_in_batch: int | torch.Tensor | None = None,
+    label_smoothing: float = 0.0,
 ) -> torch.Tensor:
     """Cross entropy in nats over the labels that are not -100.
 
@@ -34,12 +37,15 @@ def cross_entropy(
         labels: (...) int64, -100 where there is nothing to predict.
         num_items_in_batch: divisor of the summed loss: the labels of the whole step, over all its micro-batches and
             processes. None divides by the labels given here.
+        label_smoothing: share of each label's weight that is spread evenly over all classes.
 
     Returns:
         A scalar; 0 where there is no label at all.
     """
     labels = labels.flatten()
-    total = F.cross_entropy(logits.flatten(0, -2).float(), labels, ignore_index=IGNORED, reduction="sum")
+    total = F.cross_entropy(
+        logits.flatten(0, -2).float(), labels, ignore_index=IGNORED, reduction="sum", label_smoothing=label_smoothing
+    )
     return normalised(total, (labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
 
 

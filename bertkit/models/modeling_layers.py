@@ -1,6 +1,8 @@
 """Bricks of the Transformer families: self-attention, feed-forward, and the layer of both.
 
-Paper: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, sections 3.1 to 3.3 (the encoder's side).
+Paper: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, sections 3.1 to 3.3 (the encoder's side). Two switches make
+the families' layers of it: `is_causal`, no position sees those after it, and `norm_first`, each part reads normalised states
+(Xiong et al. 2020, https://arxiv.org/abs/2002.04745) where the paper normalises after each sum.
 """
 
 from typing import Any
@@ -9,6 +11,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
+from transformers.cache_utils import Cache
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -29,7 +32,7 @@ def eager_attention(
     """Compute softmax(query keyᵀ · scaling + mask) value step by step, so that the weights can be looked at.
 
     Args:
-        module: the attention module that asks; tells whether dropout is on.
+        module: the attention module that asks; where it is causal and there is no mask, no query sees keys after it.
         query: (batch, heads, seq, head_dim).
         key: (batch, heads, seq, head_dim).
         value: (batch, heads, seq, head_dim).
@@ -45,6 +48,9 @@ def eager_attention(
     scores = (query * scaling) @ key.transpose(-1, -2)  # (batch, heads, seq, seq)
     if attention_mask is not None:
         scores += attention_mask
+    elif module.is_causal and scores.shape[-2] > 1:  # the last query and the last key are of the same position
+        future = torch.full(scores.shape[-2:], float("-inf"), dtype=scores.dtype, device=scores.device)
+        scores += future.triu_(scores.shape[-1] - scores.shape[-2] + 1)
     weights = scores.softmax(dim=-1)
     kept, factor = dropped_attention_weights(weights, dropout)
     return (kept @ (value * factor)).transpose(1, 2), weights
@@ -55,13 +61,15 @@ class SelfAttention(nn.Module):
 
     Args:
         config: hidden_size, num_attention_heads, attention_probs_dropout_prob.
+        is_causal: no position sees those after it.
+        layer_idx: number of the layer, for its place in a cache.
     """
 
-    is_causal = False  # read by transformers' attention functions, which take a missing value for True
-
-    def __init__(self, config: PreTrainedConfig) -> None:
+    def __init__(self, config: PreTrainedConfig, *, is_causal: bool = False, layer_idx: int = 0) -> None:
         super().__init__()
         self.config = config
+        self.is_causal = is_causal  # read by transformers' attention functions, which take a missing value for True
+        self.layer_idx = layer_idx
         self.num_heads = config.num_attention_heads
         self.head_dim = config.hidden_size // config.num_attention_heads
         self.scaling = self.head_dim**-0.5
@@ -73,14 +81,17 @@ class SelfAttention(nn.Module):
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         positions: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Attend.
 
         Args:
             hidden_states: (batch, seq, hidden).
-            attention_mask: added to the scores; broadcastable to (batch, heads, seq, seq).
+            attention_mask: added to the scores; broadcastable to (batch, heads, seq, seq). Without it a causal module bars
+                the future itself.
             positions: (n,) flat indices into (batch * seq) of the results that are wanted. None: all.
+            past_key_values: keys and values of earlier positions, which are seen too; these are added to it.
             **kwargs: passed on to the attention function.
 
         Returns:
@@ -91,6 +102,8 @@ class SelfAttention(nn.Module):
         qkv = self.qkv(hidden_states).view(batch, seq, 3, self.num_heads, self.head_dim)
         # Copied into the order that matrix products want once, not once for each of the three and again in the products.
         query, key, value = qkv.permute(2, 0, 3, 1, 4).contiguous().unbind()  # (batch, heads, seq, head_dim)
+        if past_key_values is not None:
+            key, value = past_key_values.update(key, value, self.layer_idx)  # (batch, heads, past + seq, head_dim)
         dropout = self.config.attention_probs_dropout_prob if self.training else 0.0
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
         if dropout and draws_own_mask(hidden_states) and self.config._attn_implementation == "sdpa":
@@ -120,15 +133,21 @@ class FeedForward(nn.Module):
 
 
 class TransformerLayer(GradientCheckpointingLayer):
-    """Self-attention, then feed-forward, each added to its input and normalised after (the paper's order).
+    """Self-attention, then feed-forward, each added to its input and normalised after (the paper's order) or before.
 
     Args:
         config: what `SelfAttention` and `FeedForward` read, and hidden_dropout_prob, layer_norm_eps.
+        is_causal: no position sees those after it.
+        norm_first: each part reads normalised states, and the sums are not normalised.
+        layer_idx: number of the layer, for its place in a cache.
     """
 
-    def __init__(self, config: PreTrainedConfig) -> None:
+    def __init__(
+        self, config: PreTrainedConfig, *, is_causal: bool = False, norm_first: bool = False, layer_idx: int = 0
+    ) -> None:
         super().__init__()
-        self.attention = SelfAttention(config)
+        self.norm_first = norm_first
+        self.attention = SelfAttention(config, is_causal=is_causal, layer_idx=layer_idx)
         self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.feed_forward = FeedForward(config)
         self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
@@ -147,11 +166,15 @@ class TransformerLayer(GradientCheckpointingLayer):
             hidden_states: (batch, seq, hidden); pass it by position, as checkpointing and output capturing need it.
             attention_mask: added to the scores; broadcastable to (batch, heads, seq, seq).
             positions: (n,) flat indices into (batch * seq) of the results that are wanted. None: all.
-            **kwargs: passed on to the attention function.
+            **kwargs: past_key_values, as `SelfAttention` takes it; others reach the attention function.
 
         Returns:
             (batch, seq, hidden), or (n, hidden) at the positions.
         """
+        if self.norm_first:
+            attended, _ = self.attention(self.attention_norm(hidden_states), attention_mask, positions, **kwargs)
+            hidden_states = self.dropout.add_to(states_at(hidden_states, positions), attended)
+            return self.dropout.add_to(hidden_states, self.feed_forward(self.feed_forward_norm(hidden_states)))
         attended, _ = self.attention(hidden_states, attention_mask, positions, **kwargs)
         hidden_states = states_at(hidden_states, positions)
         hidden_states = self.attention_norm(self.dropout.add_to(hidden_states, attended))

@@ -1,14 +1,14 @@
 """The batches of an objective over a TokenStore: each computed from its place in the endless stream of rows."""
 
+import math
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
 
 import numpy as np
 
-from bertkit.data.row_stream import RowStream
 from bertkit.data.token_store import TokenStore
-from bertkit.objectives.masked import MaskedObjective
+from bertkit.objectives.objective import Objective, Rows, Stream
 
 if TYPE_CHECKING:
     import torch
@@ -16,29 +16,38 @@ if TYPE_CHECKING:
 EVAL_SEED = 0  # evaluation asks every run the same questions, whatever the run's own seed
 
 
-class ObjectiveBatches:
+class ObjectiveBatches(Generic[Rows]):
     """What the Trainer draws from: rows of a corpus, prepared by an objective.
 
     Args:
         objective: plans and collates.
         store: the corpus.
+        batch_size: rows of a step, over all processes.
         seed: key of every random choice; evaluation always uses `EVAL_SEED`.
         training: shuffled anew each epoch; else in order, with masks that never change.
     """
 
-    def __init__(self, objective: MaskedObjective, store: TokenStore, *, seed: int = 0, training: bool) -> None:
+    def __init__(
+        self, objective: Objective[Rows], store: TokenStore, *, batch_size: int, seed: int = 0, training: bool
+    ) -> None:
         self.objective = objective
         self.store = store
+        self.batch_size = batch_size
         self.seed = seed if training else EVAL_SEED
         self.training = training
         self.label_counts = objective.label_counts
         self.loss_terms = objective.loss_terms
         self.metric_names = objective.metric_names
-        self.tokens_per_example = objective.arguments.block_size
+        self.tokens_per_example = objective.tokens_per_example
+        self.carried_rows = batch_size if objective.carries_state else 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the stream: a process that prepares batches lays out the rows itself, by the same arithmetic."""
+        return {name: value for name, value in vars(self).items() if name != "_stream"}
 
     @cached_property
-    def _stream(self) -> RowStream:
-        return self.objective.stream(self.store, seed=self.seed, shuffle=self.training)
+    def _stream(self) -> Stream[Rows]:
+        return self.objective.stream(self.store, batch_size=self.batch_size, seed=self.seed, shuffle=self.training)
 
     def __len__(self) -> int:
         """Rows in an epoch."""
@@ -47,7 +56,7 @@ class ObjectiveBatches:
     @cached_property
     def loss_floor(self) -> float:
         """Unigram entropy of the labels in nats: what a model scores that knows how frequent each token is, and no more."""
-        return self.store.unigram_entropy()
+        return self.objective.loss_floor(self.store)
 
     def batch(self, start: int, stop: int, progress: float) -> dict[str, np.ndarray]:
         """Compute the batch of the rows at places `start` to `stop`.
@@ -61,13 +70,18 @@ class ObjectiveBatches:
             self.store,
             self._stream.rows(start, stop),
             num_rows=stop - start,
-            mlm_probability=self.objective.mlm_probability(progress, training=self.training),
+            progress=progress,
+            training=self.training,
             seed=self.seed,
         )
 
+    def num_tokens(self, batch: Mapping[str, "torch.Tensor"]) -> int:
+        """Return the real tokens of a batch, padding not counted."""
+        return self.objective.num_tokens(batch)
+
     def evaluation(self) -> "SumEvaluation":
         """Begin an evaluation."""
-        return SumEvaluation(self.objective)
+        return SumEvaluation(self.objective, self.store)
 
 
 class SumEvaluation:
@@ -75,20 +89,23 @@ class SumEvaluation:
 
     Args:
         objective: gives the sum and the count of each metric for a batch.
+        store: the corpus.
     """
 
-    def __init__(self, objective: MaskedObjective) -> None:
+    def __init__(self, objective: Objective[Any], store: TokenStore) -> None:
         self.objective = objective
+        self.store = store
         self.totals: dict[str, torch.Tensor] = {}
 
     def add(self, outputs: Any, batch: Mapping[str, "torch.Tensor"]) -> None:
         """Add a batch whose losses were computed as sums."""
         import torch
 
-        for name, (total, count) in self.objective.metrics(outputs, batch).items():
+        for name, (total, count) in self.objective.metrics(outputs, batch, self.store).items():
             pair = torch.stack([total.cpu().double(), count.cpu().double()])
             self.totals[name] = self.totals.get(name, 0) + pair
 
     def compute(self) -> dict[str, float]:
-        """Return each metric's mean."""
-        return {name: float(total / count) for name, (total, count) in self.totals.items()}
+        """Return each metric's mean, and the exponentials of those that have a perplexity."""
+        means = {name: float(total / count) for name, (total, count) in self.totals.items()}
+        return means | {name: math.exp(means[loss]) for name, loss in self.objective.perplexities.items()}

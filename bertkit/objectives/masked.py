@@ -6,16 +6,18 @@ call it dynamic), by keys and not by a stream, so the same batch is masked the s
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from bertkit.data.arguments import DataArguments
+from bertkit.data.health import Finding, check_pairs
 from bertkit.data.packing import pad_to_multiple
-from bertkit.data.row_stream import Examples, RowStream, block_boundaries
+from bertkit.data.row_stream import Examples, RowStream
 from bertkit.data.token_store import TokenStore
 from bertkit.objectives.masking import MASKING_UNITS, Candidates, replace_tokens
-from bertkit.objectives.sentence_pairs import NO_PAIR, pair_sentences
-from bertkit.objectives.spans import SpanCutter
+from bertkit.objectives.sentence_pairs import pair_sentences
+from bertkit.objectives.spans import SpanCutter, Spans, packed_stream, whole_spans
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -90,7 +92,12 @@ class MaskedObjective:
         ValueError: the tokenizer lacks a special token that masking needs.
     """
 
-    arguments_class = MaskedArguments
+    arguments_class: ClassVar[type] = MaskedArguments
+    data_class: ClassVar[type] = DataArguments
+    pipeline_tag: ClassVar[str] = "fill-mask"
+    carries_state = False
+    perplexities: ClassVar[dict[str, str]] = {}
+    config_settings: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, arguments: MaskedArguments, tokenizer: "PreTrainedTokenizerBase") -> None:
         from bertkit.tokenization import is_continuation
@@ -132,11 +139,19 @@ class MaskedObjective:
             return ("loss", "mlm_loss", "mlm_accuracy", "next_sentence_loss", "next_sentence_accuracy")
         return ("loss", "accuracy")
 
-    def stream(self, store: TokenStore, *, seed: int, shuffle: bool) -> RowStream:
+    @property
+    def tokens_per_example(self) -> int:
+        """Tokens of a row."""
+        return self.arguments.block_size
+
+    max_positions = tokens_per_example
+
+    def stream(self, store: TokenStore, *, batch_size: int, seed: int, shuffle: bool) -> RowStream:
         """Lay out the rows of every epoch, by arithmetic on lengths: no token is read.
 
         Args:
             store: the corpus.
+            batch_size: does not matter here.
             seed: key of the cuts, the pairs and the order.
             shuffle: a new order each epoch; else the corpus's own.
 
@@ -157,26 +172,12 @@ class MaskedObjective:
             short_sequence_prob=self.arguments.short_sequence_prob,
             seed=seed,
         )
-        block_documents = block_boundaries(store.document_starts)
 
-        def plan_block(epoch: int, block: int) -> Examples:
-            first, last = block_documents[block], block_documents[block + 1]
-            spans = cutter.plan(store.document_starts[first : last + 1], epoch=epoch, block=block)
-            if self.arguments.next_sentence:
-                return pair_sentences(store, spans, seed=seed, epoch=epoch)
-            nothing = np.zeros_like(spans.start)
-            return Examples(
-                row=spans.row,
-                start=spans.start,
-                length=spans.length,
-                second_start=nothing,
-                second_length=nothing,
-                next_sentence_label=np.full_like(nothing, NO_PAIR),
-                epoch=np.full_like(nothing, epoch),
-            )
+        def pairs(spans: Spans, epoch: int) -> Examples:
+            return pair_sentences(store, spans, seed=seed, epoch=epoch)
 
-        rows_per_block = cutter.rows_per_block(store.document_starts, block_documents)
-        return RowStream(rows_per_block, plan_block, seed=seed, shuffle=shuffle)
+        to_examples = pairs if self.arguments.next_sentence else whole_spans
+        return packed_stream(store, cutter, seed=seed, shuffle=shuffle, to_examples=to_examples)
 
     def mlm_probability(self, progress: float, *, training: bool) -> float:
         """Return the masking rate at `progress` (0 at the first step, 1 at the last) of the training, or of evaluation."""
@@ -186,15 +187,16 @@ class MaskedObjective:
         return start if end is None else start + (end - start) * progress
 
     def collate(
-        self, store: TokenStore, examples: Examples, *, num_rows: int, mlm_probability: float, seed: int
+        self, store: TokenStore, rows: Examples, *, num_rows: int, progress: float, training: bool, seed: int
     ) -> dict[str, np.ndarray]:
         """Read the examples' tokens and mask them.
 
         Args:
             store: the corpus.
-            examples: what lies in which row.
+            rows: the examples, and which row each lies in.
             num_rows: rows of the batch.
-            mlm_probability: share of tokens to predict.
+            progress: decides the masking rate, where it moves.
+            training: or else evaluation, which has a rate of its own.
             seed: key of the masks.
 
         Returns:
@@ -203,7 +205,7 @@ class MaskedObjective:
             0, and `labels` (labels,), −100 at the padding. With next sentence prediction, `example_starts` (examples,),
             flat too, and `next_sentence_label` (examples,), padded alike.
         """
-        shape = (num_rows, self.arguments.block_size)
+        examples, shape = rows, (num_rows, self.arguments.block_size)
         input_ids = np.full(shape, self.pad_token_id)
         token_type_ids = np.zeros(shape, dtype=np.int64)
         position_ids = np.ones(shape, dtype=np.int64)  # padding starts no example
@@ -242,7 +244,8 @@ class MaskedObjective:
             example_key=examples.start[example],
             epoch=examples.epoch[example],
         )
-        chosen = MASKING_UNITS[self.arguments.masking_unit](candidates, mlm_probability, seed)
+        rate = self.mlm_probability(progress, training=training)
+        chosen = MASKING_UNITS[self.arguments.masking_unit](candidates, rate, seed)
         input_ids.ravel()[positions] = replace_tokens(
             token_ids,
             candidates,
@@ -266,12 +269,17 @@ class MaskedObjective:
             batch["next_sentence_label"] = pad_to_multiple(examples.next_sentence_label, _EXAMPLES_MULTIPLE, -100)
         return batch
 
-    def metrics(self, outputs: Any, batch: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-        """Return what evaluation reports of a batch, each as a sum and the count it is divided by.
+    def num_tokens(self, batch: Mapping[str, Any]) -> int:
+        """Return the real tokens of a batch, special ones included."""
+        return int(batch["attention_mask"].sum())
+
+    def metrics(self, outputs: Any, batch: Mapping[str, Any], store: TokenStore) -> dict[str, tuple[Any, Any]]:
+        """Return losses and accuracies; bits per byte there are none, for most of the text is given and not predicted.
 
         Args:
             outputs: the model's output for `batch`, computed with every count set to 1, so that its losses are sums.
             batch: tensors as `collate` names them.
+            store: the corpus.
         """
         labels = batch["labels"]
         if not self.arguments.next_sentence:
@@ -287,3 +295,11 @@ class MaskedObjective:
             "next_sentence_loss": (outputs.next_sentence_loss, num_pairs),
             "next_sentence_accuracy": ((outputs.seq_relationship_logits.argmax(-1) == pairs).sum(), num_pairs),
         }
+
+    def loss_floor(self, store: TokenStore) -> float:
+        """Return the unigram entropy of the text, in nats."""
+        return store.unigram_entropy()
+
+    def checks(self, store: TokenStore) -> list[Finding]:
+        """Look at whether the text can be asked which sentences follow each other, if it will be."""
+        return [check_pairs(store)] if self.arguments.next_sentence else []

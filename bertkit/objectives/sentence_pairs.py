@@ -9,11 +9,11 @@ the answer away.
 import numpy as np
 
 from bertkit.data.keyed_random import keyed_integers, keyed_uniform
-from bertkit.data.row_stream import Examples
+from bertkit.data.row_stream import NO_PAIR, Examples
 from bertkit.data.token_store import TokenStore
 from bertkit.objectives.spans import Spans
 
-IS_NEXT, NOT_NEXT, NO_PAIR = 0, 1, -100
+IS_NEXT, NOT_NEXT = 0, 1
 _ATTEMPTS = 8
 _LONG_ENOUGH = 0.9  # a replacement cut at a sentence end is accepted at once from this share of the wanted length on
 

@@ -4,12 +4,15 @@ A document longer than a row becomes full spans with one shorter span at each en
 epoch, but never how many spans there are, so the number of rows in an epoch is known before it is planned.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from bertkit.data.keyed_random import keyed_permutation, keyed_uniform
 from bertkit.data.packing import fill_rows
+from bertkit.data.row_stream import NO_PAIR, Examples, RowStream, block_boundaries
+from bertkit.data.token_store import TokenStore
 
 FILL = 0.98
 """Share of the packed rows that best fit is asked to fill: high enough to waste little, low enough to find room."""
@@ -116,3 +119,53 @@ class SpanCutter:
             length=np.concatenate([length[whole], filled.length]),
             row=np.concatenate([np.arange(len(whole)), len(whole) + filled.row]),
         )
+
+    def num_spans(self, document_starts: np.ndarray) -> int:
+        """Return how many spans an epoch has, but for those that packing cuts once more.
+
+        Args:
+            document_starts: (documents + 1,) token offsets in the store.
+        """
+        return int(self._counts(np.diff(document_starts))[0].sum())
+
+
+def whole_spans(spans: Spans, epoch: int) -> Examples:
+    """Return examples of one segment each: the spans as they are."""
+    nothing = np.zeros_like(spans.start)
+    return Examples(
+        row=spans.row,
+        start=spans.start,
+        length=spans.length,
+        second_start=nothing,
+        second_length=nothing,
+        next_sentence_label=np.full_like(nothing, NO_PAIR),
+        epoch=np.full_like(nothing, epoch),
+    )
+
+
+def packed_stream(
+    store: TokenStore,
+    cutter: SpanCutter,
+    *,
+    seed: int,
+    shuffle: bool,
+    to_examples: Callable[[Spans, int], Examples] = whole_spans,
+) -> RowStream:
+    """Lay out rows that examples share.
+
+    Args:
+        store: the corpus.
+        cutter: cuts its documents and packs the spans.
+        seed: key of the order.
+        shuffle: a new order each epoch; else the corpus's own.
+        to_examples: makes examples of the spans of a block in an epoch.
+    """
+    block_documents = block_boundaries(store.document_starts)
+
+    def plan_block(epoch: int, block: int) -> Examples:
+        first, last = block_documents[block], block_documents[block + 1]
+        spans = cutter.plan(store.document_starts[first : last + 1], epoch=epoch, block=block)
+        return to_examples(spans, epoch)
+
+    rows_per_block = cutter.rows_per_block(store.document_starts, block_documents)
+    return RowStream(rows_per_block, plan_block, seed=seed, shuffle=shuffle)

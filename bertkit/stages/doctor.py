@@ -59,7 +59,7 @@ def _is_finetuning(arguments: Sequence[str]) -> bool:
 
 
 def doctor(recipe: "Namespace") -> None:
-    """Examine a recipe and print what is found.
+    """Examine a recipe and print what is found; on several processes the trial steps are those of a run on as many.
 
     Args:
         recipe: as `bertkit.stages.pretrain` or `bertkit.stages.finetune` reads it.
@@ -109,11 +109,13 @@ def _corpus_findings(recipe: "Namespace", processes: "PartialState") -> "_Report
     findings = _Report(processes)
     prepared = pretrain.prepare(recipe, processes, None, quiet=quiet)
     store = prepared.train_store
-    findings.add(*cheap_checks(store, pairs=recipe.objective.next_sentence))
+    findings.add(*cheap_checks(store), *prepared.objective.checks(store))
     for name, starts in (("documents", store.document_starts), ("sentences", store.sentence_starts)):
         findings.print(f"\ntokens    {name}\n" + "\n".join(histogram(np.diff(starts))))
     findings.print("")
     trial = _trial(prepared.model, prepared.train_batches, recipe.training, unit="row")  # before text fills the memory
+    if not processes.is_main_process:
+        return findings  # one looks at the text
     if is_store(recipe.data.train):
         findings.print("the text itself is not looked at: data.train is a token store")
     else:
@@ -150,7 +152,7 @@ def _labelled_findings(recipe: "Namespace", processes: "PartialState") -> "_Repo
     settings = {**recipe.model, **task.config_settings}
     length = recipe.task.max_length
     if start_from is None:
-        model = model_section.build_fresh_model(settings, task.auto_class, tokenizer, block_size=length, seed=seed)
+        model = model_section.build_fresh_model(settings, task.auto_class, tokenizer, max_positions=length, seed=seed)
     else:
         model = task_model.build_task_model(
             start_from,

@@ -187,7 +187,7 @@ def _evaluate_masked(
     objective = MaskedObjective(MaskedArguments(**settings), tokenizer)
     model = load_checkpoint(folder, objective.auto_class).to(accelerator.device)
     _refuse_too_long(objective.arguments.block_size, model.config.max_position_embeddings)
-    batches = ObjectiveBatches(objective, store, training=False)
+    batches = ObjectiveBatches(objective, store, batch_size=recipe.batch_size, training=False)
     metrics = evaluate_batches(model, batches, accelerator, batch_size=recipe.batch_size, quiet=recipe.quiet)
     mlm_loss = metrics[objective.loss_terms[0]]
     shown = {

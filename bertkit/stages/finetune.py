@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,10 @@ from bertkit.tasks.labelled_data import LabelledDataArguments, LabelledText
 from bertkit.training.arguments import LENGTHS, TrainingArguments
 
 if TYPE_CHECKING:
+    from accelerate import PartialState
     from jsonargparse import Namespace
 
     from bertkit.tasks.sequence_classification import SequenceClassificationBatches, SequenceClassificationTask
-    from bertkit.training.checkpointing import TrainerState
     from bertkit.training.trainer import Trainer
 
 _DEFAULTS = {"training.learning_rate": 5e-5, "training.warmup_steps": 0.1}  # BERT's own, for its size
@@ -84,6 +85,24 @@ def finetune(recipe: "Namespace", resolved: str) -> None:
     """
     from transformers.utils.logging import disable_progress_bar
 
+    from bertkit.training.processes import join_processes
+    from bertkit.training.run_folder import run_folder
+
+    disable_progress_bar()  # one for every file of a checkpoint, in the midst of ours
+    processes = join_processes()
+    resume_from = recipe.training.resume_from_checkpoint
+    with ExitStack() as stack:
+        checkpoints = {
+            seed: stack.enter_context(run_folder(folder, resume_from_checkpoint=resume_from, processes=processes))
+            for seed, folder in _run_folders(recipe).items()
+        }
+        _train(recipe, resolved, processes, checkpoints)
+    processes.destroy_process_group()
+
+
+def _train(
+    recipe: "Namespace", resolved: str, processes: "PartialState", checkpoints: Mapping[int, Path | None]
+) -> None:
     import bertkit.models  # noqa: F401 (a tokenizer beside a model of bertkit loads without a question once it is known)
     from bertkit.hub.checkpoints import checkpoint_folder
     from bertkit.stages.findings import report
@@ -93,18 +112,10 @@ def finetune(recipe: "Namespace", resolved: str) -> None:
     from bertkit.tasks.results import format_results, majority_label, majority_metrics, summarise
     from bertkit.tasks.sequence_classification import label_names
     from bertkit.tokenization import load_tokenizer
-    from bertkit.training.checkpointing import find_checkpoint
-    from bertkit.training.processes import agree_on, join_processes
+    from bertkit.training.checkpointing import writing_to
 
-    disable_progress_bar()  # one for every file of a checkpoint, in the midst of ours
-    processes = join_processes()
     quiet = recipe.quiet or not processes.is_main_process
     folders = _run_folders(recipe)
-    resume_from = {
-        seed: find_checkpoint(folder, recipe.training.resume_from_checkpoint, warn=processes.print)
-        for seed, folder in folders.items()
-    }
-    agree_on("the checkpoints to go on from", resume_from)
     with processes.main_process_first():
         start_from = checkpoint_folder(recipe.model.pop("from")) if "from" in recipe.model else None
         if start_from is None and (recipe.tokenizer is None or recipe.from_scratch):
@@ -137,20 +148,20 @@ def finetune(recipe: "Namespace", resolved: str) -> None:
             seed=seed,
             output_dir=folder,
             start_from=start_from,
-            resume_from=resume_from[seed],
+            resume_from=checkpoints[seed],
             train_batches=train_batches,
             eval_batches=eval_batches["eval"],
             quiet=quiet,
         )
         trainer.train()
         if trainer.stopped_by is not None:
-            processes.destroy_process_group()
             return
         evaluations = _evaluate_best(trainer, task, eval_batches)
         if processes.is_main_process:
-            for part, evaluation in evaluations.items():
-                path = folder / f"predictions_{part}.jsonl"
-                write_predictions(path, parts[part], evaluation.totals["logits"], task.label_names)
+            with writing_to(folder):
+                for part, evaluation in evaluations.items():
+                    path = folder / f"predictions_{part}.jsonl"
+                    write_predictions(path, parts[part], evaluation.totals["logits"], task.label_names)
         metrics = {part: evaluation.compute() for part, evaluation in evaluations.items()}
         runs.append({"seed": seed, "best_step": trainer.state.best_step, **metrics})
 
@@ -165,13 +176,13 @@ def finetune(recipe: "Namespace", resolved: str) -> None:
             "majority": {part: majority_metrics(guess, parts[part], task.label_names) for part in eval_batches},
         }
         path = Path(recipe.output_dir) / "results.json"
-        path.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        with writing_to(path.parent):
+            path.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         if not quiet:
             print(f"\n{format_results(results)}\n")
             for seed, folder in folders.items():
                 print(f"best checkpoint{f' of seed {seed}' if len(folders) > 1 else ''}: {folder / 'best'}")
             print(f"results: {path}; predictions: predictions_*.jsonl beside the checkpoints")
-    processes.destroy_process_group()
 
 
 def _run_folders(recipe: "Namespace") -> dict[int, Path]:
@@ -202,7 +213,7 @@ def _build_trainer(
     import yaml
 
     from bertkit.hub.model_card import ModelCard
-    from bertkit.tokenization import save_tokenizer
+    from bertkit.stages.checkpoint_extras import extras_writer
     from bertkit.training.trainer import Trainer
 
     settings = {**recipe.model, **task.config_settings}
@@ -220,7 +231,7 @@ def _build_trainer(
         )
     else:
         model = model_section.build_fresh_model(
-            settings, task.auto_class, task.tokenizer, block_size=recipe.task.max_length, seed=seed
+            settings, task.auto_class, task.tokenizer, max_positions=recipe.task.max_length, seed=seed
         )
 
     # The recipe of this run alone: it repeats the run, whatever other seeds there were.
@@ -230,6 +241,7 @@ def _build_trainer(
     labels = len(task.label_names)
     card = ModelCard(
         auto_class=task.auto_class,
+        pipeline_tag=task.pipeline_tag,
         language=recipe.data.language,
         parameters=model.num_parameters(),
         data={
@@ -241,11 +253,6 @@ def _build_trainer(
         recipe=run_yaml,
     )
 
-    def write_extras(folder: Path, state: "TrainerState") -> None:
-        save_tokenizer(task.tokenizer, folder)
-        (folder / "recipe.yaml").write_text(run_yaml, encoding="utf-8")
-        (folder / "README.md").write_text(card.render(state), encoding="utf-8")
-
     epoch = recipe.training.batch_sizes(train_batches.tokens_per_example).steps_for(len(train_batches))
     return Trainer(
         model,
@@ -253,7 +260,7 @@ def _build_trainer(
         replace(recipe.training, seed=seed, save_steps=recipe.training.save_steps or epoch),
         output_dir=output_dir,
         eval_batches=eval_batches,
-        write_extras=write_extras,
+        write_extras=extras_writer(task.tokenizer, card),
         resume_from=resume_from,
         recipe=run_recipe,
         quiet=quiet,

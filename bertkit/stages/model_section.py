@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bertkit.config import ConfigError, choose
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 HELP = (
     "`--model.family`, `--model.preset` and any setting of the family's configuration, as `--model.hidden_size 256`; "
@@ -16,7 +16,13 @@ HELP = (
 
 
 def build_fresh_model(
-    section: Mapping[str, Any], auto_class: str, tokenizer: "PreTrainedTokenizerBase", *, block_size: int, seed: int
+    section: Mapping[str, Any],
+    auto_class: str,
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    max_positions: int | None,
+    seed: int,
+    wanted: Mapping[str, Any] | None = None,
 ) -> "PreTrainedModel":
     """Build a model with fresh weights for a tokenizer.
 
@@ -24,50 +30,63 @@ def build_fresh_model(
         section: the recipe's `model` section.
         auto_class: which head, by its Auto class.
         tokenizer: gives the vocabulary size and the padding token.
-        block_size: longest example, in tokens.
+        max_positions: tokens of the longest example; None: there is no longest.
         seed: key of the weights.
+        wanted: fields of the configuration that fit the batches, for families that have them.
 
     Raises:
-        ValueError: an unknown family, preset or setting, or a model too small for the tokenizer or the examples.
+        ValueError: an unknown family, preset or setting, a family without the head, or a model too small for the
+            tokenizer or the examples.
     """
     import torch
 
     from bertkit.data.keyed_random import keyed_seed
-    from bertkit.models import build_config, build_model
+    from bertkit.models import FAMILIES, build_model
 
-    settings = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id, **section}
-    config = build_config(settings.pop("family", "bert"), settings.pop("preset", None), **settings)
+    family = section.get("family", "bert")
+    heads = choose("model family", family, FAMILIES).auto_classes
+    if auto_class not in heads:
+        having = [name for name, other in FAMILIES.items() if auto_class in other.auto_classes]
+        raise ConfigError(
+            f"model.family {family} has no {auto_class}, which is what is trained here; choose from {', '.join(having)}"
+        )
+    settings = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    config = _build_config({**settings, **_fields_of(family, wanted), **section})
     if config.vocab_size < len(tokenizer):
         raise ConfigError(
             f"model.vocab_size is {config.vocab_size}, but the tokenizer has {len(tokenizer)} tokens; leave it out"
         )
-    if config.max_position_embeddings < block_size:
+    positions = getattr(config, "max_position_embeddings", None)  # a recurrent model counts none
+    if max_positions is not None and positions is not None and positions < max_positions:
         raise ConfigError(
-            f"rows of {block_size} tokens do not fit a model of {config.max_position_embeddings} positions; raise "
+            f"rows of {max_positions} tokens do not fit a model of {positions} positions; raise "
             "model.max_position_embeddings or lower the row length"
         )
     torch.manual_seed(keyed_seed(seed, "weights"))
     return build_model(config, auto_class)
 
 
-def load_resumed_model(checkpoint: Path, section: Mapping[str, Any], auto_class: str) -> "PreTrainedModel":
+def load_resumed_model(
+    checkpoint: Path, section: Mapping[str, Any], auto_class: str, *, wanted: Mapping[str, Any] | None = None
+) -> "PreTrainedModel":
     """Load the model of a run that goes on; its dropout may change on the way, its shape may not.
 
     Args:
         checkpoint: where the run goes on from.
         section: the recipe's `model` section.
         auto_class: which head, by its Auto class.
+        wanted: fields of the configuration that fit the batches, for families that have them.
 
     Raises:
         ValueError: an unknown family, preset or setting, or one that differs from the checkpoint's.
     """
     from transformers import AutoConfig
 
-    from bertkit.models import build_config, load_model
+    from bertkit.models import load_model
 
     saved = AutoConfig.from_pretrained(checkpoint)
-    settings = {"vocab_size": saved.vocab_size, "pad_token_id": saved.pad_token_id, **section}
-    asked = build_config(settings.pop("family", "bert"), settings.pop("preset", None), **settings)
+    settings = {"vocab_size": saved.vocab_size, "pad_token_id": saved.pad_token_id}
+    asked = _build_config({**settings, **_fields_of(section.get("family", "bert"), wanted), **section})
     if asked.model_type != saved.model_type:
         raise ConfigError(
             f"model.family: {checkpoint} holds a {saved.model_type}, and the recipe asks for {asked.model_type}"
@@ -83,6 +102,20 @@ def load_resumed_model(checkpoint: Path, section: Mapping[str, Any], auto_class:
             )
         dropout[name] = value
     return load_model(checkpoint, auto_class, **dropout)
+
+
+def _build_config(settings: dict[str, Any]) -> "PreTrainedConfig":
+    from bertkit.models import build_config
+
+    return build_config(settings.pop("family", "bert"), settings.pop("preset", None), **settings)
+
+
+def _fields_of(family: str, wanted: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return those of the wanted settings that the family's configuration declares."""
+    from bertkit.models import FAMILIES
+
+    declared = choose("model family", family, FAMILIES).config_class.__annotations__
+    return {name: value for name, value in (wanted or {}).items() if name in declared}
 
 
 def print_settings(section: Mapping[str, Any]) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertkit.config import RecipeParser, choose, overrule, value_of
-from bertkit.data.arguments import DataArguments
 from bertkit.objectives import OBJECTIVES
 from bertkit.stages import model_section
 from bertkit.training.arguments import LENGTHS, TrainingArguments
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
 
     from bertkit.data.token_store import TokenStore
     from bertkit.objectives.batches import ObjectiveBatches
-    from bertkit.objectives.masked import MaskedObjective
-    from bertkit.training.checkpointing import TrainerState
+    from bertkit.objectives.objective import Objective
 
 
 def build_parser(arguments: Sequence[str]) -> RecipeParser:
@@ -28,7 +26,7 @@ def build_parser(arguments: Sequence[str]) -> RecipeParser:
     parser = RecipeParser("pretrain", description="Pretrain a model on a corpus.", free=["model"])
     parser.add_argument("--output_dir", type=str, required=True, help="Folder of the run: checkpoints and log.")
     parser.add_argument("--tokenizer", type=str, required=True, help="Folder or Hub name of the tokenizer.")
-    parser.add_class_arguments(DataArguments, "data", help="The corpus")
+    parser.add_class_arguments(objective.data_class, "data", help="The corpus")
     parser.add_class_arguments(objective.arguments_class, "objective", help="What the model learns to predict")
     parser.add_argument("--model", type=dict[str, Any], default={"family": "bert"}, help=model_section.HELP)
     parser.add_class_arguments(TrainingArguments, "training", help="How it is trained")
@@ -54,11 +52,11 @@ class Prepared:
     """Everything a pretraining consists of before its first step."""
 
     tokenizer: "PreTrainedTokenizerFast"
-    objective: "MaskedObjective"
+    objective: "Objective[Any]"
     train_store: "TokenStore"
     eval_store: "TokenStore"
-    train_batches: "ObjectiveBatches"
-    eval_batches: "ObjectiveBatches"
+    train_batches: "ObjectiveBatches[Any]"
+    eval_batches: "ObjectiveBatches[Any]"
     model: "PreTrainedModel"
 
 
@@ -84,19 +82,29 @@ def prepare(recipe: "Namespace", processes: "PartialState", checkpoint: Path | N
     with processes.main_process_first():
         train_store, eval_store = build_stores(recipe.data, tokenizer, quiet=quiet)
     if checkpoint is None:
-        length, seed = recipe.objective.block_size, recipe.training.seed
         model = model_section.build_fresh_model(
-            recipe.model, objective.auto_class, tokenizer, block_size=length, seed=seed
+            recipe.model,
+            objective.auto_class,
+            tokenizer,
+            max_positions=objective.max_positions,
+            seed=recipe.training.seed,
+            wanted=objective.config_settings,
         )
     else:
-        model = model_section.load_resumed_model(checkpoint, recipe.model, objective.auto_class)
+        model = model_section.load_resumed_model(
+            checkpoint, recipe.model, objective.auto_class, wanted=objective.config_settings
+        )
+    training = recipe.training
+    batch_size = training.batch_sizes(objective.tokens_per_example).final
     return Prepared(
         tokenizer=tokenizer,
         objective=objective,
         train_store=train_store,
         eval_store=eval_store,
-        train_batches=ObjectiveBatches(objective, train_store, seed=recipe.training.seed, training=True),
-        eval_batches=ObjectiveBatches(objective, eval_store, training=False),
+        train_batches=ObjectiveBatches(
+            objective, train_store, batch_size=batch_size, seed=training.seed, training=True
+        ),
+        eval_batches=ObjectiveBatches(objective, eval_store, batch_size=training.eval_batch_size, training=False),
         model=model,
     )
 
@@ -108,30 +116,37 @@ def pretrain(recipe: "Namespace", resolved: str) -> None:
         recipe: as `build_parser` reads it.
         resolved: the same as YAML, to keep with the checkpoints.
     """
-    import yaml
     from transformers.utils.logging import disable_progress_bar
 
-    from bertkit.data.health import cheap_checks
-    from bertkit.hub.model_card import ModelCard, figures
-    from bertkit.stages.findings import report
-    from bertkit.tokenization import save_tokenizer
-    from bertkit.training.checkpointing import find_checkpoint
-    from bertkit.training.processes import agree_on, join_processes
-    from bertkit.training.trainer import Trainer
+    from bertkit.training.processes import join_processes
+    from bertkit.training.run_folder import run_folder
 
     disable_progress_bar()  # one for every file of a checkpoint, in the midst of ours
     processes = join_processes()
-    quiet = recipe.quiet or not processes.is_main_process
     resume_from = recipe.training.resume_from_checkpoint
-    checkpoint = find_checkpoint(Path(recipe.output_dir), resume_from, warn=processes.print)
-    agree_on("the checkpoint to go on from", checkpoint)
+    with run_folder(Path(recipe.output_dir), resume_from_checkpoint=resume_from, processes=processes) as checkpoint:
+        _train(recipe, resolved, processes, checkpoint)
+    processes.destroy_process_group()
+
+
+def _train(recipe: "Namespace", resolved: str, processes: "PartialState", checkpoint: Path | None) -> None:
+    import yaml
+
+    from bertkit.data.health import cheap_checks
+    from bertkit.hub.model_card import ModelCard, figures
+    from bertkit.stages.checkpoint_extras import extras_writer
+    from bertkit.stages.findings import report
+    from bertkit.training.trainer import Trainer
+
+    quiet = recipe.quiet or not processes.is_main_process
     prepared = prepare(recipe, processes, checkpoint, quiet=quiet)
     report(
-        cheap_checks(prepared.train_store, pairs=recipe.objective.next_sentence),
+        [*cheap_checks(prepared.train_store), *prepared.objective.checks(prepared.train_store)],
         is_main_process=processes.is_main_process,
     )
     card = ModelCard(
         auto_class=prepared.objective.auto_class,
+        pipeline_tag=prepared.objective.pipeline_tag,
         language=recipe.data.language,
         parameters=prepared.model.num_parameters(),
         data={"train": figures(prepared.train_store), "eval": figures(prepared.eval_store)},
@@ -140,20 +155,14 @@ def pretrain(recipe: "Namespace", resolved: str) -> None:
         recipe=resolved,
     )
 
-    def write_extras(folder: Path, state: "TrainerState") -> None:
-        save_tokenizer(prepared.tokenizer, folder)
-        (folder / "recipe.yaml").write_text(resolved, encoding="utf-8")
-        (folder / "README.md").write_text(card.render(state), encoding="utf-8")
-
     Trainer(
         prepared.model,
         prepared.train_batches,
         recipe.training,
         output_dir=recipe.output_dir,
         eval_batches=prepared.eval_batches,
-        write_extras=write_extras,
+        write_extras=extras_writer(prepared.tokenizer, card),
         resume_from=checkpoint,
         recipe=yaml.safe_load(resolved),
         quiet=quiet,
     ).train()
-    processes.destroy_process_group()

@@ -61,6 +61,7 @@ class SequenceClassificationTask:
 
     arguments_class = SequenceClassificationArguments
     auto_class = "AutoModelForSequenceClassification"
+    pipeline_tag = "text-classification"
     # Which batch entry holds the labels that the loss is divided by, and under which argument forward takes their number.
     label_counts: Mapping[str, str] = {"num_items_in_batch": "labels"}
     loss_terms: tuple[str, ...] = ("loss",)
@@ -185,10 +186,10 @@ class SequenceClassificationBatches:
         self.loss_terms = task.loss_terms
         self.metric_names = task.metric_names
         self.tokens_per_example = task.arguments.max_length
+        self.carried_rows = 0
         self.pad_token_id = task.tokenizer.pad_token_id
         self.training = training
         self.seed = seed
-        self._order = lru_cache(maxsize=2)(self._make_order)
 
     def __len__(self) -> int:
         """Examples in an epoch."""
@@ -200,10 +201,13 @@ class SequenceClassificationBatches:
         shares = np.array(list(Counter(self.labels.tolist()).values())) / len(self.labels)
         return float(-(shares * np.log(shares)).sum())
 
-    def _make_order(self, epoch: int) -> np.ndarray:
-        if not self.training:
-            return np.arange(len(self))
-        return keyed_permutation(len(self), self.seed, "example order", epoch)
+    def num_tokens(self, batch: Mapping[str, "torch.Tensor"]) -> int:
+        """Return the real tokens of a batch, special ones included."""
+        return int(batch["attention_mask"].sum())
+
+    def _example_at(self, place: int) -> int:
+        epoch, position = divmod(place, len(self))
+        return int(_shuffled(len(self), self.seed, epoch)[position]) if self.training else position
 
     def batch(self, start: int, stop: int, progress: float) -> dict[str, np.ndarray]:
         """Pack the examples at places `start` to `stop` into rows.
@@ -218,7 +222,7 @@ class SequenceClassificationBatches:
             an example starts and nowhere else. `example_starts` (examples,), flat indices into the rows, `labels`
             (examples,) and `example_ids` (examples,), their places in the data: padded with 0, −100 and −1.
         """
-        example_ids = np.array([self._order(place // len(self))[place % len(self)] for place in range(start, stop)])
+        example_ids = np.array([self._example_at(place) for place in range(start, stop)])
         starts = self.tokenized.starts
         lengths = starts[example_ids + 1] - starts[example_ids]
         rows, width = _pack(lengths, self.tokens_per_example)
@@ -249,6 +253,12 @@ class SequenceClassificationBatches:
     def evaluation(self) -> "SequenceClassificationEvaluation":
         """Begin an evaluation."""
         return SequenceClassificationEvaluation(self.labels, self.num_labels)
+
+
+@lru_cache(maxsize=2)
+def _shuffled(num_examples: int, seed: int, epoch: int) -> np.ndarray:
+    """Return the order of an epoch, (examples,)."""
+    return keyed_permutation(num_examples, seed, "example order", epoch)
 
 
 class SequenceClassificationEvaluation:

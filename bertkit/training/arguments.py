@@ -33,9 +33,10 @@ class TrainingArguments:
     """Wall-clock budget to train, as "90s", "30m" or "2h", schedule included; a resumed run counts the time already spent."""
     learning_rate: float = 5e-4
     """Peak learning rate, reached after `warmup_steps`."""
-    lr_scheduler_type: Literal["linear", "cosine", "warmup_stable_decay", "constant"] = "linear"
+    lr_scheduler_type: Literal["linear", "cosine", "warmup_stable_decay", "inverse_sqrt", "constant"] = "linear"
     """How the learning rate falls after the warm-up: to 0 in a line or a half cosine; not at all until the last
-    `decay_fraction` of the training, then in a line; or never."""
+    `decay_fraction` of the training, then in a line; with the inverse square root of the step, as the Transformer's paper has
+    it; or never."""
     warmup_steps: float = 0.06
     """Steps over which the learning rate rises from 0; below 1 it is a share of the training."""
     decay_fraction: float = 0.2
@@ -122,6 +123,10 @@ class TrainingArguments:
                      "batch_size_warmup_steps"):  # fmt: skip
             if getattr(self, name) < 0:
                 raise ValueError(f"training.{name} is {getattr(self, name)}; it must not be negative")
+        if self.lr_scheduler_type == "inverse_sqrt" and self.warmup_steps == 0:
+            raise ValueError(
+                "training.warmup_steps is 0; inverse_sqrt falls as the steps outgrow the warm-up, so give one"
+            )
         if self.loss_spike_factor is not None and self.loss_spike_factor <= 1:
             raise ValueError(f"training.loss_spike_factor is {self.loss_spike_factor}; it must be greater than 1")
         if (self.train_batch_size_start is None) != (self.batch_size_warmup_steps == 0):

@@ -36,6 +36,9 @@ class Batches(Protocol):
     """What an evaluation gives; the first one names the best checkpoint unless the user names another."""
     tokens_per_example: int
     """Tokens of an example, at most: what a batch size given in tokens is divided by."""
+    carried_rows: int
+    """Rows of a step, where each goes on with what the row of its number had in the step before, and the model with the state
+    it ended in; 0 where examples have nothing to do with each other."""
 
     @property
     def label_counts(self) -> Mapping[str, str]:
@@ -54,6 +57,9 @@ class Batches(Protocol):
         Besides what the model's forward takes, `example_ids` (labels,) may say which example each label belongs to.
         `progress` says how far the training is, from 0 to 1.
         """
+
+    def num_tokens(self, batch: Mapping[str, torch.Tensor]) -> int:
+        """Return the real tokens of a batch, padding not counted."""
 
     def evaluation(self) -> Evaluation:
         """Begin an evaluation."""
@@ -90,9 +96,14 @@ def digest(batch: Mapping[str, torch.Tensor], label_counts: Mapping[str, str]) -
         batch: a micro-batch.
         label_counts: as `Batches.label_counts`.
     """
-    real = batch["attention_mask"].numpy() != 0
-    hashes = [keyed_bits(batch["input_ids"].numpy()[real], batch["position_ids"].numpy()[real])]
+    input_ids = batch["input_ids"].numpy()
+    columns = np.broadcast_to(np.arange(input_ids.shape[-1]), input_ids.shape)
+    positions = batch["position_ids"].numpy() if "position_ids" in batch else columns
+    real = batch["attention_mask"].numpy() != 0 if "attention_mask" in batch else np.ones_like(input_ids, dtype=bool)
+    hashes = [keyed_bits(input_ids[real], positions[real])]
     for name in label_counts.values():
         labels = batch[name].numpy()
-        hashes.append(keyed_bits(name, labels[labels != IGNORED_LABEL]))
+        counted = labels != IGNORED_LABEL
+        places = np.nonzero(counted)[1:]  # in the row; of a flat list they depend on how the batch was divided
+        hashes.append(keyed_bits(name, labels[counted], *places))
     return sum(int(bits.sum(dtype=np.uint64)) for bits in hashes) % 2**64

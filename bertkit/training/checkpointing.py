@@ -9,7 +9,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from torch.distributed.checkpoint.state_dict import (
 from bertkit.training.manifest import find_damage, write_manifest
 
 _NAME = re.compile(r"checkpoint-(\d+)")
+CARRIED_STATE_FILE = "carried_state.safetensors"
 _SLOT_SEPARATOR = "|"  # between an optimizer slot and a parameter name, in the file of the optimizer's state
 
 
@@ -84,7 +85,7 @@ def writing_to(output_dir: Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError) as error:
         reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-        whole = next((folder for folder in reversed(checkpoint_folders(output_dir)) if not find_damage(folder)), None)
+        whole = newest_whole_checkpoint(output_dir)
         left = (
             f"the last whole checkpoint is {whole}; when the folder can be written to again, go on with "
             "--training.resume_from_checkpoint auto"
@@ -98,6 +99,11 @@ def checkpoint_folders(output_dir: Path) -> list[Path]:
     """Return the checkpoints of a run, oldest first."""
     found = [folder for folder in output_dir.glob("checkpoint-*") if _NAME.fullmatch(folder.name)]
     return sorted(found, key=_step_of)
+
+
+def newest_whole_checkpoint(output_dir: Path) -> Path | None:
+    """Return the newest checkpoint of a run that is not damaged, if there is one; this reads all of it."""
+    return next((folder for folder in reversed(checkpoint_folders(output_dir)) if find_damage(folder) is None), None)
 
 
 def _step_of(folder: Path) -> int:
@@ -129,6 +135,7 @@ def save_checkpoint(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     state: TrainerState,
+    carried_state: Mapping[str, torch.Tensor] | None = None,
     write_extras: Callable[[Path], None],
 ) -> Path:
     """Write the checkpoint of `state.global_step`; to be called by every process.
@@ -139,6 +146,7 @@ def save_checkpoint(
         model: the prepared model.
         optimizer: the prepared optimizer.
         state: where the training stands.
+        carried_state: what the rows of the next step go on from, if they do; on every process the same.
         write_extras: writes what else belongs into the folder (tokenizer, recipe, model card).
 
     Returns:
@@ -168,6 +176,8 @@ def save_checkpoint(
                 plain.save_pretrained(aside, state_dict=weights)
                 write_extras(aside)
                 save_file(tensors, aside / "state" / "optimizer.safetensors")
+                if carried_state:
+                    save_file(dict(carried_state), aside / "state" / CARRIED_STATE_FILE)
                 state_json = json.dumps(asdict(state), indent=2) + "\n"
                 (aside / "state" / "trainer_state.json").write_text(state_json, encoding="utf-8")
                 write_manifest(aside)

@@ -10,6 +10,7 @@ from torch import nn
 from tqdm import tqdm
 
 from bertkit.training.batches import Batches, Evaluation, MicroBatches
+from bertkit.training.carried_state import CarriedState
 
 
 def evaluate_batches(
@@ -27,7 +28,8 @@ def evaluate_batches(
         model: the model, prepared or not, on the accelerator's device.
         batches: what to evaluate on.
         accelerator: shares the work.
-        batch_size: examples a process evaluates at once.
+        batch_size: examples a process evaluates at once; where rows go on from batch to batch, those of all processes
+            together, and the number that `batches` was made for.
         max_batches: most batches, over all processes.
         quiet: no progress bar.
 
@@ -65,18 +67,28 @@ def add_up_batches(
     evaluation = batches.evaluation()
     ones = {name: torch.tensor(1, device=accelerator.device) for name in batches.label_counts}  # losses come as sums
 
+    carried = CarriedState(accelerator.unwrap_model(model), num_rows=batches.carried_rows, accelerator=accelerator)
+    if batches.carried_rows:  # each process has its rows of every batch
+        assert batches.carried_rows == batch_size
+        rounds, first_surplus = num_batches, num_batches
+    else:  # each process has batches of its own
+        rounds, first_surplus = -(-num_batches // processes), (num_batches - rank - 1) // processes + 1
+
     def bounds(number: int) -> tuple[int, int]:
+        if batches.carried_rows:
+            return number * batch_size + carried.first, number * batch_size + carried.last
         # Every process computes equally often, as sharded models need: the surplus repeats the last batch.
         number = min(number * processes + rank, num_batches - 1)
         return number * batch_size, min((number + 1) * batch_size, len(batches))
 
-    rounds = -(-num_batches // processes)
     micro_batches = MicroBatches(batches, bounds=bounds, progress=lambda number: 1.0)
     hidden = quiet or not accelerator.is_main_process
     for number in tqdm(range(rounds), desc="evaluating", unit="batch", leave=False, disable=hidden):
         batch = send_to_device(micro_batches[number], accelerator.device)
-        outputs = model(**without_ids(batch), **ones)
-        if number * processes + rank < num_batches:
+        outputs = model(**without_ids(batch), **ones, **carried.arguments(*bounds(number)))
+        carried.add(outputs)
+        carried.step()
+        if number < first_surplus:
             evaluation.add(outputs, batch)
         elif not evaluation.totals:  # all processes must bring totals of the same names, or the sum waits for ever
             evaluation.add(outputs, batch)

@@ -35,7 +35,11 @@ def find_damage(folder: Path) -> str | None:
             return f"{name} is missing"
         if path.stat().st_size != size:
             return f"{name} has {path.stat().st_size:,} bytes where {size:,} were written"
-        if _sha256(path) != sha256:
+        try:
+            is_same = _sha256(path) == sha256
+        except OSError as error:
+            return f"{name} cannot be read: {error.strerror}"
+        if not is_same:
             return f"{name} is not what was written: its checksum differs"
     return None
 

@@ -56,6 +56,8 @@ def learning_rate_factor(arguments: TrainingArguments, *, step: int, max_steps: 
     falling = min(max(falling, 0.0), 1.0)  # 1 after the warm-up, 0 at the end
     if arguments.lr_scheduler_type == "constant":
         return 1.0
+    if arguments.lr_scheduler_type == "inverse_sqrt":  # sqrt(warm-up / step), Vaswani et al. 2017, equation 3
+        return rise**-0.5
     if arguments.lr_scheduler_type == "linear":
         return falling
     if arguments.lr_scheduler_type == "cosine":

@@ -42,6 +42,14 @@ class Places:
         length = before + (self.rank + 1) * size // self.processes - first
         return first + micro * length // micro_batches, first + (micro + 1) * length // micro_batches
 
+    def bounds_of(self, number: tuple[int, int]) -> tuple[int, int]:
+        """Return the bounds of the micro-batch that has this number of step and micro-batch."""
+        return self.bounds(*number)
+
+    def progress_of(self, number: tuple[int, int]) -> float:
+        """Return how far the training is at the step of the micro-batch that has this number."""
+        return self.progress(number[0])
+
     def from_step(self, step: int) -> Iterator[tuple[int, int]]:
         """Yield the numbers of step and micro-batch from a step on, to the end of the training."""
         while self.max_steps is None or step < self.max_steps:

@@ -1,15 +1,18 @@
 """The processes a run consists of, as Accelerate or torchrun launched them."""
 
-import itertools
 import os
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 import torch
-import yaml
 from accelerate import PartialState
-from accelerate.utils import DistributedType, gather_object, parse_flag_from_env
+from accelerate.utils import DistributedType, broadcast_object_list, parse_flag_from_env
+
+T = TypeVar("T")
+
+_PATIENCE = timedelta(seconds=5)  # with a store that does not answer
 
 
 def join_processes() -> PartialState:
@@ -64,27 +67,43 @@ def _asked_of_launcher() -> int:
         return 0
     if "launch" not in arguments or "accelerate" not in " ".join(arguments[: arguments.index("launch")]):
         return 0
-    values = dict(itertools.pairwise(arguments))
-    asked = values.get("--num_processes") or values.get("--num-processes") or values.get("-n")
-    machines = 1
-    if asked is None and "--config_file" in values:
-        config = yaml.safe_load(Path(values["--config_file"]).read_text(encoding="utf-8"))
-        asked, machines = config.get("num_processes", 0), config.get("num_machines", 1)
-    return int(asked or 0) if machines == 1 else 0
+    from accelerate.commands.config.config_args import default_config_file, load_config_from_file
+    from accelerate.commands.launch import launch_command_parser
+
+    asked = launch_command_parser().parse_args(arguments[arguments.index("launch") + 1 :])
+    processes, machines = asked.num_processes, asked.num_machines
+    if processes is None and (asked.config_file or Path(default_config_file).is_file()):
+        config = load_config_from_file(asked.config_file)
+        processes, machines = config.num_processes, machines or config.num_machines
+    return processes or 0 if (machines or 1) == 1 else 0
 
 
-def agree_on(what: str, value: object) -> None:
-    """Make sure that all processes of the run see the same.
+def as_main_sees(value: T) -> T:
+    """Return what the main process gives; to be called by every process of the run.
 
     Args:
-        what: what is seen, for the message.
-        value: as this process sees it.
-
-    Raises:
-        ValueError: they do not.
+        value: of the main process; what the others give is not looked at.
     """
-    seen = gather_object([str(value)])
-    if len(set(seen)) > 1:
-        raise ValueError(
-            f"the processes do not agree on {what}: {', '.join(sorted(set(seen)))}; output_dir must be a folder that all see"
+    seen: list[T] = broadcast_object_list([value])
+    return seen[0]
+
+
+def is_first_to_fail() -> bool:
+    """Return whether no other process of the run has failed before this one, and note that this one has.
+
+    The first to fail says why. The others fail alike, or because it is gone, and need not be heard.
+    """
+    try:
+        store = torch.distributed.TCPStore(
+            os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), wait_for_workers=False, timeout=_PATIENCE
         )
+        return store.add("bertkit: failed", 1) == 1
+    except (RuntimeError, KeyError, ValueError):  # the process that kept the store is gone; better twice than never
+        return True
+
+
+def is_loss_of_another(error: BaseException) -> bool:
+    """Return whether an error says no more than that another process of the run is gone."""
+    return isinstance(error, torch.distributed.DistError) or (
+        isinstance(error, RuntimeError) and "gloo/transport" in str(error)
+    )

@@ -3,14 +3,15 @@
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from bertkit.training.checkpointing import writing_to
+from bertkit.training.checkpointing import TrainerState, writing_to
+from bertkit.training.length import Length
 
 FILE_NAME = "log.jsonl"
 
@@ -29,13 +30,18 @@ class RunLog:
         self.path = output_dir / FILE_NAME
         self.quiet = quiet or not accelerator.is_main_process
 
-    def start(self, recipe: Mapping[str, Any], *, step: int) -> None:
+    def start(self, recipe: Mapping[str, Any], *, step: int, passed_over: Sequence[int]) -> None:
         """Begin a log, or cut it back to the step that the run goes on from, and tell the trackers the recipe."""
-        self.cut_back(step=step)
+        self.cut_back(step=step, passed_over=passed_over)
         self.accelerator.init_trackers("bertkit", config=_flat(recipe))
 
-    def cut_back(self, *, step: int) -> None:
-        """Drop the entries behind a step, which the run will make again."""
+    def cut_back(self, *, step: int, passed_over: Sequence[int]) -> None:
+        """Drop the entries that the run will make again.
+
+        Args:
+            step: those behind it.
+            passed_over: steps that the run knows it passes over; it will go back for others again.
+        """
         if self.accelerator.is_main_process:
             with writing_to(self.path.parent):
                 lines = (
@@ -43,7 +49,7 @@ class RunLog:
                     if self.path.exists()
                     else []
                 )
-                kept = [line for line in lines if (at := _step_of(line)) is not None and at <= step]
+                kept = [line for line in lines if _stays(line, step, passed_over)]
                 aside = self.path.with_suffix(".jsonl.new")
                 aside.write_text("".join(kept), encoding="utf-8")
                 aside.replace(self.path)
@@ -67,9 +73,16 @@ class RunLog:
             tqdm.write(f"warning: {line}", file=sys.stderr)
 
     @contextlib.contextmanager
-    def progress_bar(self, *, total: int, done: int, unit: str) -> Iterator[tqdm]:
+    def progress_bar(self, length: Length, state: TrainerState) -> Iterator[tqdm]:
         """Show how far the training is, and the time left, while the context lasts."""
-        with tqdm(total=total, initial=done, unit=unit, desc="training", disable=self.quiet, dynamic_ncols=True) as bar:
+        with tqdm(
+            total=length.total,
+            initial=length.done(state),
+            unit=length.unit,
+            desc="training",
+            disable=self.quiet,
+            dynamic_ncols=True,
+        ) as bar:
             yield bar
 
     def finish(self) -> None:
@@ -78,13 +91,15 @@ class RunLog:
             tracker.finish()
 
 
-def _step_of(line: str) -> int | None:
-    """Return the step of an entry; None for a line that a killed run or a power cut has torn."""
+def _stays(line: str, step: int, passed_over: Sequence[int]) -> bool:
+    """Return whether an entry stays in the log; a line that a killed run or a power cut has torn does not."""
     try:
-        step = json.loads(line)["step"] if line.endswith("\n") else None
-    except (ValueError, KeyError, TypeError):
-        return None
-    return step if isinstance(step, int) else None
+        entry = json.loads(line) if line.endswith("\n") else None
+    except ValueError:
+        return False
+    if not isinstance(entry, dict) or not isinstance(entry.get("step"), int) or entry["step"] > step:
+        return False
+    return "passed_over" not in entry or entry["passed_over"] in passed_over
 
 
 def _flat(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, int | float | str | bool]:

@@ -6,13 +6,10 @@ processes, precision, sharding) is decided by Accelerate.
 
 import contextlib
 import math
-import signal
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -24,14 +21,16 @@ from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from bertkit.data.keyed_random import keyed_seed
+from bertkit.training.announcements import end_line, frozen_line, start_lines
 from bertkit.training.arguments import TrainingArguments
 from bertkit.training.batches import IGNORED_LABEL, Batches, MicroBatches, digest
+from bertkit.training.carried_state import CarriedState
 from bertkit.training.checkpointing import (
     TrainerState,
-    checkpoint_folders,
     load_optimizer_state,
     load_trainer_state,
     load_weights,
+    newest_whole_checkpoint,
     remove_old_checkpoints,
     save_checkpoint,
     tidy,
@@ -39,11 +38,14 @@ from bertkit.training.checkpointing import (
 )
 from bertkit.training.evaluation import evaluate_batches, without_ids
 from bertkit.training.host_memory import keep_freed_memory
-from bertkit.training.losses import SPIKE_MEMORY, LossWindow, StepLosses, what_is_wrong
-from bertkit.training.manifest import find_damage
+from bertkit.training.length import Length
+from bertkit.training.loss_policy import BadStep, LossPolicy
+from bertkit.training.losses import LossWindow, StepLosses
 from bertkit.training.optimization import build_optimizer, learning_rate_factor
 from bertkit.training.places import Places
+from bertkit.training.processes import as_main_sees
 from bertkit.training.run_log import RunLog
+from bertkit.training.signals import caught_signals, leave_signals_to_the_parent
 
 
 class Trainer:
@@ -107,6 +109,12 @@ class Trainer:
             raise ValueError("fp16 needs a GPU; on CPUs give training.mixed_precision no or bf16")
         self.sizes = arguments.batch_sizes(train_batches.tokens_per_example)
         processes = self.accelerator.num_processes
+        if train_batches.carried_rows and self.sizes.first != self.sizes.final:
+            raise ValueError(
+                "the batch cannot grow where each of its rows goes on from step to step; leave "
+                "training.train_batch_size_start out"
+            )
+        assert train_batches.carried_rows in (0, self.sizes.final)
         if self.sizes.first < processes:
             raise ValueError(f"a global batch of {self.sizes.first} examples cannot be shared by {processes} processes")
         known = train_batches.metric_names
@@ -121,45 +129,39 @@ class Trainer:
         ):  # the best of a run elsewhere, or by another metric
             self.state.best_metric = self.state.best_step = self.state.evaluated_step = None
         self.state.best_by = self.best_by
-        self.max_steps = self._length_in_steps()
+        self.length = Length.of(
+            arguments, tokens_per_example=train_batches.tokens_per_example, num_examples=len(train_batches)
+        )
         self.places = Places(
             sizes=self.sizes,
             rank=self.accelerator.process_index,
             processes=processes,
             micro_batch_size=arguments.micro_batch_size,
-            max_steps=self.max_steps,
+            max_steps=self.length.max_steps,
             share_of_time=torch.zeros((), dtype=torch.float64).share_memory_(),
         )
         self.loss_names = ["loss", *(term for term in train_batches.loss_terms if term != "loss")]
-        self.window = LossWindow(self.loss_names, self.state.window_sums, self.state.window_steps)
-        self.unread: deque[StepLosses] = deque()  # of the last steps, perhaps still on their way to the host
+        self.losses = LossPolicy(
+            arguments,
+            self.loss_names,
+            self.state,
+            add_up=self._add_up,
+            is_scaled=self.accelerator.scaler is not None,
+        )
         self.learning_rate = 0.0
-        self.grad_norm: float | None = None
         self.has_said_frozen = False
 
         if arguments.gradient_checkpointing:
             model.activation_checkpointing_enable()
+        self.carried = CarriedState(model, num_rows=train_batches.carried_rows, accelerator=self.accelerator)
         optimizer = build_optimizer(model, arguments)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         # Decisions that all processes take together travel between hosts, not devices: reading them makes no GPU wait.
         self.host_group = torch.distributed.new_group(backend="gloo") if processes > 1 else None
 
-    def _length_in_steps(self) -> int | None:
-        arguments = self.arguments
-        if arguments.num_train_epochs is not None:
-            return self.sizes.steps_for(math.ceil(arguments.num_train_epochs * len(self.train_batches)))
-        if arguments.max_steps is None and arguments.max_time is None:
-            raise ValueError(
-                "how long to train? give training.max_steps, training.num_train_epochs or training.max_time"
-            )
-        return arguments.max_steps
-
     def progress(self) -> float:
         """Return how far the training is, from 0 to 1, in steps or in time."""
-        if self.max_steps is not None:
-            return min(self.state.global_step / self.max_steps, 1.0)
-        assert self.arguments.time_budget
-        return min(self.state.elapsed_seconds / self.arguments.time_budget, 1.0)
+        return self.length.progress(self.state)
 
     def _is_over(self) -> bool:
         return self.progress() >= 1
@@ -183,13 +185,19 @@ class Trainer:
             with writing_to(self.output_dir):
                 self.output_dir.mkdir(parents=True, exist_ok=True)
                 tidy(self.output_dir, step=self.state.global_step)
-        self.log.start(self.recipe, step=self.state.global_step)
-        self._say_floor()
+        self.log.start(self.recipe, step=self.state.global_step, passed_over=self.state.passed_over)
+        for line in start_lines(
+            num_parameters=sum(parameter.numel() for parameter in self.model.parameters()),
+            sizes=self.sizes,
+            batches=self.train_batches,
+            accelerator=self.accelerator,
+        ):
+            self.log.say(line)
         self.started = time.monotonic() - self.state.elapsed_seconds
         self.entry_started, self.entry_tokens = time.monotonic(), self.state.tokens_seen
         if self.arguments.loss_policy == "rollback" and not self.goes_on_here:
             self.save_checkpoint(evaluate=False)  # somewhere to go back to
-        with self._catch_signals() as caught, self._progress_bar() as bar:
+        with caught_signals(self.log.say) as caught, self.log.progress_bar(self.length, self.state) as bar:
             loader = self._micro_batches(self.state.global_step)
             has_stepped = False
             while True:
@@ -235,18 +243,22 @@ class Trainer:
         }
         for micro, batch in enumerate(micro_batches):
             is_last = micro == len(micro_batches) - 1
-            start, _ = self.places.bounds(step, micro)
+            start, stop = self.places.bounds(step, micro)
+            inputs = {**send_to_device(without_ids(batch), device, non_blocking=True), **divisors}
             torch.manual_seed(keyed_seed(self.arguments.seed, "dropout", step, start))
             with contextlib.nullcontext() if is_last else self.accelerator.no_sync(self.model):
-                outputs = self.model(**send_to_device(without_ids(batch), device, non_blocking=True), **divisors)
+                outputs = self.model(**inputs, **self.carried.arguments(start, stop))
                 # The counts are the whole step's, and data parallelism averages: undo the average.
                 self.accelerator.backward(outputs.loss * self.accelerator.num_processes)
             losses.add(outputs)
+            self.carried.add(outputs)
         largest = self.arguments.max_grad_norm or math.inf  # the norm is judged, clipped or not
         losses.grad_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), largest)
         losses.send()
-        self.unread.append(losses)
-        if not (self.arguments.loss_policy == "skip" and self._read_losses(but=0) == "passed over"):
+        self.losses.unread.append(losses)
+        is_kept = not (self.arguments.loss_policy == "skip" and self._read_losses(but=0) == "passed over")
+        self.carried.step(keep=is_kept)
+        if is_kept:
             self.optimizer.step()
         elif self.accelerator.scaler is not None:
             self.accelerator.scaler.update()
@@ -254,9 +266,7 @@ class Trainer:
 
     def _micro_batches(self, first_step: int) -> Iterator[dict[str, torch.Tensor]]:
         micro_batches = MicroBatches[tuple[int, int]](
-            self.train_batches,
-            bounds=lambda number: self.places.bounds(*number),
-            progress=lambda number: self.places.progress(number[0]),
+            self.train_batches, bounds=self.places.bounds_of, progress=self.places.progress_of
         )
         loader = DataLoader(
             micro_batches,
@@ -264,7 +274,7 @@ class Trainer:
             batch_size=None,
             num_workers=self.arguments.dataloader_num_workers,
             pin_memory=self.accelerator.device.type == "cuda",
-            worker_init_fn=_leave_signals_to_the_parent,
+            worker_init_fn=leave_signals_to_the_parent,
             generator=torch.Generator(),  # else a new iterator draws from the generator that dropout uses
         )
         return iter(loader)
@@ -275,54 +285,38 @@ class Trainer:
         Returns:
             "passed over" or "rolled back", if a step was.
         """
-        while len(self.unread) > but:
-            losses = self.unread.popleft()
-            values = self._add_up(torch.tensor(losses.read(), dtype=torch.float64)).tolist()
-            grad_norm = None if losses.grad_norm is None else float(losses.grad_norm)
-            wrong = what_is_wrong(values[0], self.state.recent_losses, self.arguments.loss_spike_factor)
-            if wrong is None and grad_norm is not None and not math.isfinite(grad_norm) and not self.accelerator.scaler:
-                wrong = f"the gradient's norm is {grad_norm}"  # of no harm where a scaler of fp16 looks for it
-            if wrong is not None:
-                return self._pass_over(losses.step, wrong)
-            self.window.add(values)
-            self.state.recent_losses = [*self.state.recent_losses, values[0]][-SPIKE_MEMORY:]
-            self.grad_norm = grad_norm
-        return None
+        bad = self.losses.read(self.state, but=but)
+        if bad is None:
+            return None
+        folder = self.losses.go_back_to(bad, self.state, self._newest_whole_checkpoint)
+        if folder is not None:
+            self._go_back(folder, bad)
+            return "rolled back"
+        self.log.warn(f"step {bad.step} makes no update: {bad.wrong}")
+        self.log.write({"skipped": bad.wrong}, step=bad.step)
+        self.state.passed_over = [*self.state.passed_over, bad.step]
+        return "passed over"
 
-    def _pass_over(self, step: int, wrong: str) -> str:
-        """Do as the policy says about a step that went wrong."""
-        policy, passed_over = self.arguments.loss_policy, [*self.state.passed_over, step]
-        folders = [folder for folder in checkpoint_folders(self.output_dir) if find_damage(folder) is None]
-        if (
-            policy == "stop"
-            or len(passed_over) > self.arguments.max_bad_steps
-            or (policy == "rollback" and not folders)
-        ):
-            so_far = f", the {len(passed_over)}th step that went wrong" if policy != "stop" else ""
-            go_on = f"go on from {folders[-1]}" if folders else "start again"
-            raise FloatingPointError(
-                f"{wrong} at step {step}{so_far}; {go_on} with a lower training.learning_rate, or with training.loss_policy "
-                "skip or rollback"
-            )
-        if policy == "skip":
-            self.log.warn(f"step {step} makes no update: {wrong}")
-            self.log.write({"skipped": wrong}, step=step)
-            self.state.passed_over = passed_over
-            return "passed over"
-        self.log.warn(f"back to {folders[-1]}; step {step} will be passed over: {wrong}")
-        self.unread.clear()
-        self.state = replace(load_trainer_state(folders[-1]), elapsed_seconds=self.state.elapsed_seconds)
+    def _newest_whole_checkpoint(self) -> Path | None:
+        is_main = self.accelerator.is_main_process
+        return as_main_sees(newest_whole_checkpoint(self.output_dir) if is_main else None)
+
+    def _go_back(self, folder: Path, bad: BadStep) -> None:
+        """Go back to a checkpoint, to pass over a step when it comes again."""
+        self.log.warn(f"back to {folder}; step {bad.step} will be passed over: {bad.wrong}")
+        passed_over = [*self.state.passed_over, bad.step]
+        self.state = replace(load_trainer_state(folder), elapsed_seconds=self.state.elapsed_seconds)
         self.state.passed_over = sorted({*self.state.passed_over, *passed_over})
-        self.window = LossWindow(self.loss_names, self.state.window_sums, self.state.window_steps)
-        load_weights(folders[-1], model=self.model)
-        self._load(folders[-1])
-        self.log.cut_back(step=self.state.global_step)
-        self.log.write({"rolled_back": wrong, "passed_over": step}, step=self.state.global_step)
-        return "rolled back"
+        self.losses.start_from(self.state)
+        load_weights(folder, model=self.model)
+        self._load(folder)
+        self.log.cut_back(step=self.state.global_step, passed_over=self.state.passed_over)
+        self.log.write({"rolled_back": bad.wrong, "passed_over": bad.step}, step=self.state.global_step)
 
     def _load(self, folder: Path) -> None:
         """Load what goes on beside the weights and the counters."""
         load_optimizer_state(folder, model=self.model, optimizer=self.optimizer)
+        self.carried.load(folder)
         if self.accelerator.scaler is not None and self.state.loss_scale:
             self.accelerator.scaler.load_state_dict(self.state.loss_scale)
 
@@ -333,7 +327,7 @@ class Trainer:
 
     def _after_step(self, bar: tqdm) -> None:
         """Show, log, save and evaluate what is due."""
-        self._show_progress(bar)
+        bar.update(self.length.done(self.state) - bar.n)
         if self._is_over() or _is_due(self.state.global_step, self.arguments.logging_steps):
             self._log_training(bar)
         if self._is_over():
@@ -352,7 +346,7 @@ class Trainer:
             name: sum(int((batch[labels] != IGNORED_LABEL).sum()) for batch in micro_batches)
             for name, labels in label_counts.items()
         }
-        numbers["tokens"] = sum(int(batch["attention_mask"].sum()) for batch in micro_batches)
+        numbers["tokens"] = sum(self.train_batches.num_tokens(batch) for batch in micro_batches)
         numbers["digest"] = _signed(sum(digest(batch, label_counts) for batch in micro_batches))
         numbers["stop"] = bool(caught)
         numbers["microseconds"] = round(elapsed * 1e6) if self.accelerator.is_main_process else 0
@@ -368,7 +362,9 @@ class Trainer:
 
     def _set_learning_rate(self) -> None:
         step = self.state.global_step
-        factor = learning_rate_factor(self.arguments, step=step, max_steps=self.max_steps, progress=self.progress())
+        factor = learning_rate_factor(
+            self.arguments, step=step, max_steps=self.length.max_steps, progress=self.progress()
+        )
         self.learning_rate = self.arguments.learning_rate * factor
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate
@@ -428,10 +424,11 @@ class Trainer:
             state=replace(
                 self.state,
                 elapsed_seconds=time.monotonic() - self.started,
-                window_sums=self.window.sums,
-                window_steps=self.window.steps,
+                window_sums=self.losses.window.sums,
+                window_steps=self.losses.window.steps,
                 loss_scale={} if self.accelerator.scaler is None else self.accelerator.scaler.state_dict(),
             ),
+            carried_state=self.carried.gather(),
             write_extras=lambda aside: self.write_extras(aside, self.state),
         )
         if self.accelerator.is_main_process:
@@ -441,49 +438,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         return folder
 
-    @contextlib.contextmanager
-    def _catch_signals(self) -> Iterator[list[str]]:
-        """Collect SIGINT and SIGTERM instead of dying of them: the loop looks after every step."""
-        caught: list[str] = []
-
-        def remember(number: int, frame: FrameType | None) -> None:
-            caught.append(signal.Signals(number).name)
-            self.log.say(f"{caught[-1]}: saving a checkpoint and stopping after this step")
-
-        previous = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield caught
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
     # What is said and logged
-
-    def _progress_bar(self) -> contextlib.AbstractContextManager[tqdm]:
-        if self.max_steps is not None:
-            return self.log.progress_bar(total=self.max_steps, done=self.state.global_step, unit="step")
-        budget = round(self.arguments.time_budget or 0)
-        return self.log.progress_bar(total=budget, done=int(self.state.elapsed_seconds), unit="s")
-
-    def _show_progress(self, bar: tqdm) -> None:
-        done = self.state.global_step if self.max_steps is not None else int(self.state.elapsed_seconds)
-        bar.update(done - bar.n)
-
-    def _say_floor(self) -> None:
-        unit = "tokens" if self.train_batches.tokens_per_example > 1 else "examples"
-        self.log.say(
-            f"{sum(p.numel() for p in self.model.parameters()):,} parameters; {self._say_sizes()} examples a step, "
-            f"{len(self.train_batches):,} an epoch; {self.accelerator.num_processes} process(es) on "
-            f"{self.accelerator.device}, precision {self.accelerator.mixed_precision}"
-        )
-        self.log.say(
-            f"unigram entropy of the labels: {self.state.loss_floor:.4f} nats; a model that learns from its {unit} "
-            "must get under it"
-        )
-
-    def _say_sizes(self) -> str:
-        first, final = self.sizes.first, self.sizes.final
-        return str(final) if first == final else f"{first} to {final}"
 
     def _say_end(self) -> None:
         if self.stopped_by is not None:
@@ -493,18 +448,10 @@ class Trainer:
             )
             return
         name = self.train_batches.loss_terms[0]
-        loss, which = self.state.metrics.get(f"train_{name}", math.nan), "training"
-        if self.eval_batches is not None:
-            loss, which = self.state.metrics[f"eval_{name}"], "evaluation"
-        floor = self.state.loss_floor
-        verdict = "under" if loss < floor else "NOT under"
-        self.log.say(
-            f"{which} {name.replace('_', ' ')} {loss:.4f}: {verdict} the unigram floor of {floor:.4f} nats "
-            f"({floor - loss:+.4f})"
-        )
+        self.log.say(end_line(name, self.state.metrics, floor=self.state.loss_floor))
 
     def _log_training(self, bar: tqdm) -> None:
-        losses = self.window.means()
+        losses = self.losses.window.means()
         seconds = max(time.monotonic() - self.entry_started, 1e-9)
         tokens_per_second = (self.state.tokens_seen - self.entry_tokens) / seconds
         values: dict[str, float | str] = {
@@ -514,10 +461,10 @@ class Trainer:
             "tokens_per_second": tokens_per_second,
             "batches": f"{self.state.window_digest:016x}",
         }
-        if self.grad_norm is not None:
-            values["grad_norm"] = self.grad_norm
+        if self.losses.grad_norm is not None:
+            values["grad_norm"] = self.losses.grad_norm
         self.log.write(values, step=self.state.global_step)
-        self.window = LossWindow(self.loss_names, [], 0)
+        self.losses.window = LossWindow(self.loss_names, [], 0)
         self.state.window_digest = 0
         self.entry_started, self.entry_tokens = time.monotonic(), self.state.tokens_seen
         if losses:
@@ -526,14 +473,10 @@ class Trainer:
             self._say_frozen(losses[f"train_{self.train_batches.loss_terms[0]}"])
 
     def _say_frozen(self, loss: float) -> None:
-        late = self.progress() >= 0.75 and self.state.global_step >= 100
-        if late and loss >= self.state.loss_floor and not self.has_said_frozen:
+        line = frozen_line(loss, floor=self.state.loss_floor, step=self.state.global_step, progress=self.progress())
+        if line is not None and not self.has_said_frozen:
             self.has_said_frozen = True
-            self.log.warn(
-                f"step {self.state.global_step}, late in the training, and the loss {loss:.4f} is still not under "
-                f"{self.state.loss_floor:.4f}, the entropy of the labels: the model has learned nothing from its input. Try "
-                "another training.learning_rate, a larger model.initializer_range, more steps"
-            )
+            self.log.warn(line)
 
 
 @dataclass(frozen=True)
@@ -551,12 +494,6 @@ def _signed(number: int) -> int:
     """Return the 64-bit integer with sign that has the same bits."""
     number %= 2**64
     return number - 2**64 if number >= 2**63 else number
-
-
-def _leave_signals_to_the_parent(worker: int) -> None:
-    """Keep a process that prepares batches alive while its parent finishes the step and saves."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def _is_due(step: int, every: int | None) -> bool:

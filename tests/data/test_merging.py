@@ -12,7 +12,7 @@ from bertkit.data.merging import merge_stores
 from bertkit.data.token_store import TokenStore
 from bertkit.tokenization import load_tokenizer
 
-FILES = ("token_ids.bin", "sentence_starts.bin", "document_starts.bin", "token_counts.bin")
+FILES = ("token_ids.bin", "sentence_starts.bin", "document_starts.bin", "sentence_bytes.bin", "token_counts.bin")
 
 
 @pytest.fixture

@@ -123,6 +123,9 @@ def test_every_sentence_holds_the_tokens_it_has_alone_wherever_chunks_are_cut(
         assert sizes.num_documents == len(document_starts) - 1
         assert sizes.num_words == sum(len(sentence.split()) for sentence in kept)
         assert sizes.num_bytes == sum(len(sentence.encode()) for sentence in kept)
+        expected_bytes = [len(" ".join(sentence.split()).encode()) + 1 for sentence in kept]
+        assert store.sentence_bytes.tolist() == expected_bytes
+        assert sizes.num_normalised_bytes == sum(expected_bytes)
         assert sizes.num_unknown == token_ids.count(tokenizer.unk_token_id)
         assert sizes.vocab_size == len(tokenizer)
 
@@ -162,6 +165,17 @@ def test_unigram_entropy_of_equally_frequent_tokens_is_the_logarithm_of_their_nu
     assert store.unigram_entropy() == pytest.approx(math.log(3))
     store = build(write_text(tmp_path, [["a a a b"]]), tokenizer, tmp_path)
     assert store.unigram_entropy() == pytest.approx(-0.75 * math.log(0.75) - 0.25 * math.log(0.25))
+
+
+def test_bytes_of_normalised_text_do_not_depend_on_the_tokenizer(tmp_path):
+    backend = Tokenizer(models.WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    for normalizer in (normalizers.NFC(), normalizers.BertNormalizer(lowercase=True)):
+        backend.normalizer = normalizer
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]")
+        store = build(write_text(tmp_path, [["A\u0308 und  我爱你 안녕", "b"]]), tokenizer, tmp_path, sentences="line")
+        assert store.sentence_bytes.tolist() == [2 + 1 + 3 + 1 + 9 + 1 + 6 + 1, 2]
+        assert store.bytes_per_token * store.metadata.num_tokens == 26
 
 
 def test_truncation_and_padding_of_the_tokenizer_do_not_touch_the_store(tokenizer, tmp_path):
@@ -318,7 +332,7 @@ def test_a_pickled_store_maps_the_same_files_and_carries_no_arrays(tokenizer, tm
 # Damage, interruption, races.
 
 
-@pytest.mark.parametrize("name", ["token_ids", "sentence_starts", "document_starts", "token_counts"])
+@pytest.mark.parametrize("name", ["token_ids", "sentence_starts", "document_starts", "sentence_bytes", "token_counts"])
 def test_a_file_of_the_wrong_size_is_named_and_the_store_built_anew(tokenizer, tmp_path, name, capsys):
     path = write_text(tmp_path, [TEXT])
     store = build(path, tokenizer, tmp_path)
@@ -339,7 +353,7 @@ def test_a_folder_that_is_no_store_or_of_another_version_is_refused(tokenizer, t
     metadata = json.loads((store.path / "metadata.json").read_text())
     metadata["made_from"]["format_version"] = 99
     (store.path / "metadata.json").write_text(json.dumps(metadata))
-    with pytest.raises(DataError, match=r"has format 99, not 1; build it anew"):
+    with pytest.raises(DataError, match=r"has format 99, not 2; build it anew"):
         TokenStore.open(store.path)
 
 

@@ -16,6 +16,8 @@ SMALL = {
     "max_position_embeddings": 24,
     "hidden_dropout_prob": 0.0,
     "attention_probs_dropout_prob": 0.0,
+    "label_smoothing": 0.0,
+    "decoder_start_token_id": 1,
 }
 
 
@@ -32,15 +34,17 @@ def small_model():
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
                 torch.nn.init.normal_(parameter, std=0.1)
-        model.set_attn_implementation(attn_implementation)
+        if model._supports_sdpa:
+            model.set_attn_implementation(attn_implementation)
         return model
 
     return build
 
 
 @pytest.fixture
-def small_batch():
-    """Build inputs of 3 rows of 10 tokens, with labels for the head if it has a loss."""
+def small_batch(request):
+    """Build inputs of 3 rows of 10 tokens, with labels for the head if it has a loss; for the test's `family`."""
+    family = FAMILIES[request.node.callspec.params["family"]]
 
     def build(auto_class_name, seed=0):
         generator = torch.Generator().manual_seed(seed)
@@ -53,9 +57,12 @@ def small_batch():
             "AutoModel": {},
             "AutoModelForPreTraining": {"labels": token_labels, "next_sentence_label": integers(0, 2, 3)},
             "AutoModelForMaskedLM": {"labels": token_labels},
+            "AutoModelForCausalLM": {"labels": token_labels},
+            "AutoModelForSeq2SeqLM": {"labels": token_labels},
             "AutoModelForNextSentencePrediction": {"labels": integers(0, 2, 3)},
             "AutoModelForSequenceClassification": {"labels": integers(0, 2, 3)},
         }
-        return {"input_ids": integers(1, 61, 3, 10), **labels[auto_class_name]}
+        targets = {"decoder_input_ids": integers(1, 61, 3, 10)} if family.config_class().is_encoder_decoder else {}
+        return {"input_ids": integers(1, 61, 3, 10), **targets, **labels[auto_class_name]}
 
     return build

@@ -11,15 +11,36 @@ from bertkit.models import FAMILIES, load_model
 
 HEADS = [(family, name) for family, members in FAMILIES.items() for name in members.auto_classes]
 HEADS_WITH_LOSS = [(family, name) for family, name in HEADS if name != "AutoModel"]
-HEADS_WITH_OUTPUT_LAYER = [(family, name) for family, name in HEADS if name.endswith(("ForPreTraining", "ForMaskedLM"))]
+HEADS_WITH_OUTPUT_LAYER = [
+    (family, name)
+    for family, name in HEADS
+    if name.endswith(("ForPreTraining", "ForMaskedLM", "ForCausalLM", "ForSeq2SeqLM"))
+]
+HEADS_ON_PACKED_ROWS = [
+    (family, name) for family, name in HEADS if not FAMILIES[family].config_class().is_encoder_decoder
+]
+HEADS_WITH_ATTENTION = [
+    (family, name) for family, name in HEADS if "num_attention_heads" in FAMILIES[family].config_class.__annotations__
+]
 every_head = pytest.mark.parametrize(("family", "head"), HEADS)
+every_head_with_attention = pytest.mark.parametrize(("family", "head"), HEADS_WITH_ATTENTION)
 every_head_with_loss = pytest.mark.parametrize(("family", "head"), HEADS_WITH_LOSS)
+every_head_on_packed_rows = pytest.mark.parametrize(("family", "head"), HEADS_ON_PACKED_ROWS)
 every_head_with_output_layer = pytest.mark.parametrize(("family", "head"), HEADS_WITH_OUTPUT_LAYER)
 
 
 def tensors(outputs):
     """All floating-point tensors of an output, by name."""
     return {name: value for name, value in outputs.items() if torch.is_tensor(value)}
+
+
+def without_labels(batch):
+    return {name: values for name, values in batch.items() if "label" not in name}
+
+
+def of_last_stack(outputs, name):
+    """What an output calls `name`, where there are two stacks that of the decoder."""
+    return getattr(outputs, f"decoder_{name}" if hasattr(outputs, f"decoder_{name}") else name)
 
 
 def a_loss(model, batch):
@@ -35,10 +56,12 @@ def a_loss(model, batch):
 def test_outputs_have_their_documented_shapes(small_model, small_batch, family, head):
     outputs = tensors(small_model(family, head)(**small_batch(head)))
     shapes = {name: tuple(value.shape) for name, value in outputs.items()}
+    encoded = {"encoder_last_hidden_state": (3, 10, 32)}
+    besides = {"bert": {"pooler_output": (3, 32)}, "transformer": encoded}  # the last hidden state of a base model
     assert (
         shapes
         == {
-            "AutoModel": {"last_hidden_state": (3, 10, 32), "pooler_output": (3, 32)},
+            "AutoModel": {"last_hidden_state": (3, 10, 32), **besides.get(family, {})},
             "AutoModelForPreTraining": {
                 "loss": (),
                 "mlm_loss": (),
@@ -47,6 +70,8 @@ def test_outputs_have_their_documented_shapes(small_model, small_batch, family, 
                 "seq_relationship_logits": (3, 2),
             },
             "AutoModelForMaskedLM": {"loss": (), "logits": (3, 10, 61)},
+            "AutoModelForCausalLM": {"loss": (), "logits": (3, 10, 61)},
+            "AutoModelForSeq2SeqLM": {"loss": (), "logits": (3, 10, 61), **encoded},
             "AutoModelForNextSentencePrediction": {"loss": (), "logits": (3, 2)},
             "AutoModelForSequenceClassification": {"loss": (), "logits": (3, 2)},
         }[head]
@@ -67,38 +92,40 @@ def test_one_batch_can_be_learnt_by_heart(small_model, small_batch, family, head
     model, batch = small_model(family, head, initializer_range=0.05).train(), small_batch(head)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     losses = []
-    for _ in range(60):
+    for _ in range(150):
         loss = model(**batch).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.1 * losses[0]
+        if losses[-1] < 0.1 * losses[0]:
+            return
+    raise AssertionError(losses)
 
 
 @every_head
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padding_changes_no_real_position(small_model, small_batch, family, head, side):
-    model = small_model(family, head)
-    input_ids = small_batch(head)["input_ids"]
+    model, inputs = small_model(family, head), without_labels(small_batch(head))
+    input_ids = inputs["input_ids"]
     position_ids = torch.arange(10).expand(3, 10)
     pads = torch.zeros(3, 4, dtype=torch.long)
 
     def pad(values, filler):
         return torch.cat([filler, values] if side == "left" else [values, filler], dim=1)
 
-    padded = model(
-        pad(input_ids, pads),
-        attention_mask=pad(torch.ones_like(input_ids), pads),
-        position_ids=pad(position_ids, pads + 1),
-    )
+    padded_inputs = {"input_ids": pad(input_ids, pads), "attention_mask": pad(torch.ones_like(input_ids), pads)}
+    if (family, head) in HEADS_ON_PACKED_ROWS:
+        padded_inputs["position_ids"] = pad(position_ids, pads + 1)
+    padded = model(**{**inputs, **padded_inputs})
     real = slice(4, None) if side == "left" else slice(0, 10)
-    for name, expected in tensors(model(input_ids)).items():
+    for name, expected in tensors(model(**inputs)).items():
         actual = getattr(padded, name)
-        torch.testing.assert_close(actual[:, real] if actual.dim() == 3 else actual, expected, atol=1e-5, rtol=1e-5)
+        was_padded = actual.shape != expected.shape
+        torch.testing.assert_close(actual[:, real] if was_padded else actual, expected, atol=1e-5, rtol=1e-5)
 
 
-@every_head
+@every_head_on_packed_rows
 def test_packing_changes_no_real_position(small_model, small_batch, family, head):
     model = small_model(family, head)
     input_ids = small_batch(head)["input_ids"]
@@ -169,17 +196,18 @@ def test_inputs_embeds_stand_in_for_input_ids(small_model, small_batch, family, 
 @every_head
 def test_hidden_states_come_when_asked_for(small_model, small_batch, family, head):
     model, batch = small_model(family, head), small_batch(head)
-    assert model(**batch).hidden_states is None
-    hidden_states = model(**batch, output_hidden_states=True).hidden_states
-    assert [tuple(states.shape) for states in hidden_states] == [(3, 10, 32)] * 3
+    assert of_last_stack(model(**batch), "hidden_states") is None
+    hidden_states = of_last_stack(model(**batch, output_hidden_states=True), "hidden_states")
+    embedded = {"rnn": 24}.get(family, 32)  # where the embeddings are not as wide as the layers
+    assert [tuple(states.shape) for states in hidden_states] == [(3, 10, width) for width in (embedded, 32, 32)]
     model.config.output_hidden_states = True
-    assert len(model(**batch).hidden_states) == 3
+    assert len(of_last_stack(model(**batch), "hidden_states")) == 3
 
 
-@every_head
+@every_head_with_attention
 def test_attentions_come_when_asked_for_and_sum_to_one(small_model, small_batch, family, head):
     model, batch = small_model(family, head, attn_implementation="eager"), small_batch(head)
-    attentions = model(**batch, output_attentions=True).attentions
+    attentions = of_last_stack(model(**batch, output_attentions=True), "attentions")
     assert [tuple(weights.shape) for weights in attentions] == [(3, 4, 10, 10)] * 2
     for weights in attentions:
         torch.testing.assert_close(weights.sum(dim=-1), torch.ones(3, 4, 10))
@@ -188,6 +216,7 @@ def test_attentions_come_when_asked_for_and_sum_to_one(small_model, small_batch,
 @every_head
 def test_return_dict_false_gives_the_same_values_as_a_tuple(small_model, small_batch, family, head):
     model, batch = small_model(family, head), small_batch(head)
+    model.config.use_cache = False  # a cache cannot be compared
     expected = model(**batch).to_tuple()
     by_argument = model(**batch, return_dict=False)
     model.config.return_dict = False
@@ -210,7 +239,7 @@ def test_autocast_comes_near_full_precision(small_model, small_batch, family, he
     model, batch = small_model(family, head, initializer_range=0.05), small_batch(head)
     if layout == "padded":
         batch["attention_mask"] = (torch.arange(10) < torch.tensor([[10], [6], [0]])).long()
-    else:
+    elif (family, head) in HEADS_ON_PACKED_ROWS:
         batch["position_ids"] = torch.arange(10).expand(3, 10)
     expected = a_loss(model, batch)
     with torch.autocast("cpu", torch.bfloat16):
@@ -224,8 +253,7 @@ def test_autocast_comes_near_full_precision(small_model, small_batch, family, he
 @pytest.mark.parametrize("size", [70, 40])
 def test_the_vocabulary_can_grow_and_shrink(small_model, small_batch, family, head, size):
     model, batch = small_model(family, head), small_batch(head)
-    batch["input_ids"] %= 40
-    inputs = {"input_ids": batch["input_ids"]}
+    inputs = {name: values % 40 for name, values in without_labels(batch).items()}
     before = tensors(model(**inputs))
     model.resize_token_embeddings(size)
     assert model.config.vocab_size == size == model.get_input_embeddings().weight.shape[0]
@@ -245,7 +273,8 @@ def test_the_output_layer_is_tied_unless_the_config_says_otherwise(small_model, 
             assert (either.get_output_embeddings().weight is either.get_input_embeddings().weight) is tied
         with safe_open(tmp_path / str(tied) / "model.safetensors", "pt") as saved:
             shapes = [tuple(saved.get_slice(name).get_shape()) for name in saved.keys()]  # noqa: SIM118
-        assert shapes.count((61, 32)) == (1 if tied else 2)
+        tables = {tuple(model.get_input_embeddings().weight.shape), tuple(model.get_output_embeddings().weight.shape)}
+        assert sum(shapes.count(table) for table in tables) == (1 if tied else 2)
 
 
 @every_head
@@ -255,4 +284,4 @@ def test_fresh_weights_follow_the_config(small_model, family, head):
     assert embeddings[1:].std().item() == pytest.approx(0.5, rel=0.1)
     assert embeddings[0].abs().max() == 0  # padding
     norms = [module for module in model.modules() if isinstance(module, torch.nn.LayerNorm)]
-    assert norms and all((norm.weight == 1).all() for norm in norms)
+    assert all((norm.weight == 1).all() for norm in norms)

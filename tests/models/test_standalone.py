@@ -1,6 +1,7 @@
 """A checkpoint folder loads where bertkit is not, and without a flag where it is."""
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +16,13 @@ import bertkit.models
 from bertkit.models import FAMILIES
 
 MODEL_FILES = sorted(Path(bertkit.models.__file__).parent.glob("modeling_*.py"))
+
+PRETRAINING_HEADS = {
+    "AutoModelForPreTraining": "prediction_logits",
+    "AutoModelForMaskedLM": "logits",
+    "AutoModelForCausalLM": "logits",
+    "AutoModelForSeq2SeqLM": "logits",
+}
 
 # What is new, so missing from the checkpoint, when a head loads from the checkpoint of another.
 NEW_PARTS = {
@@ -45,34 +53,33 @@ else:
 import torch, transformers
 from safetensors.torch import load_file
 
-inputs = load_file(root / "inputs.safetensors")
 report = {}
-for saved_head in ("AutoModelForPreTraining", "AutoModelForMaskedLM"):
-    folder = root / saved_head
+for family, saved_head, heads, logits_name in json.loads(sys.argv[3]):
+    folder = root / f"{family}-{saved_head}"
+    inputs, expected = load_file(f"{folder}-inputs.safetensors"), load_file(f"{folder}-outputs.safetensors")
     config = transformers.AutoConfig.from_pretrained(folder, **flag)
-    assert config.model_type == "bertkit-bert" and config.hidden_size == 32, config
-    for head in json.loads(sys.argv[3]):
+    assert config.model_type == f"bertkit-{family}" and config.hidden_size == 32, config
+    for head in heads:
         auto_class = getattr(transformers, head)
         model, info = auto_class.from_pretrained(folder, output_loading_info=True, **flag)
         parts = {name.removesuffix(".weight").removesuffix(".bias").removesuffix(".dense") for name in info["missing_keys"]}
-        report[f"{saved_head} {head}"] = {"new": sorted(parts), "unexpected": sorted(info["unexpected_keys"])}
+        report[f"{family} {saved_head} {head}"] = {"new": sorted(parts), "unexpected": sorted(info["unexpected_keys"])}
         with torch.no_grad():
             outputs = model(**inputs, output_hidden_states=True)
-        assert len(outputs.hidden_states) == config.num_hidden_layers + 1
-        expected = load_file(root / f"{saved_head}-outputs.safetensors")
-        logits = outputs.get("prediction_logits", outputs.get("logits"))
-        if head in ("AutoModelForPreTraining", "AutoModelForMaskedLM"):
-            torch.testing.assert_close(logits, expected["logits"])
+        hidden_states = outputs.get("decoder_hidden_states", outputs.get("hidden_states"))
+        assert len(hidden_states) == config.num_hidden_layers + 1
+        if head == saved_head:
+            torch.testing.assert_close(outputs[logits_name], expected["logits"])
         if head == "AutoModel":
             torch.testing.assert_close(outputs.last_hidden_state, expected["last_hidden_state"])
-        if head == "AutoModelForSequenceClassification":
-            model.save_pretrained(root / f"again-{saved_head}")
-            again = transformers.AutoModelForSequenceClassification.from_pretrained(root / f"again-{saved_head}", **flag)
+        if head == heads[-1]:
+            model.save_pretrained(f"{folder}-again")
+            again = auto_class.from_pretrained(f"{folder}-again", **flag)
             with torch.no_grad():
-                torch.testing.assert_close(again(**inputs).logits, logits)
+                torch.testing.assert_close(again(**inputs).logits, outputs.logits)
             copied = {path.name for path in folder.glob("*.py")}
-            assert copied == {path.name for path in (root / f"again-{saved_head}").glob("*.py")}, copied
-            assert len(again.config.auto_map) == 6, again.config.auto_map
+            assert copied == {path.name for path in pathlib.Path(f"{folder}-again").glob("*.py")}, copied
+            assert again.config.auto_map.keys() == {"AutoConfig", *heads}, again.config.auto_map
 
 assert with_bertkit or not [name for name in sys.modules if name.partition(".")[0] == "bertkit"]
 print("REPORT" + json.dumps(report))
@@ -81,36 +88,42 @@ print("REPORT" + json.dumps(report))
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
-    """Two saved checkpoints of small models, with inputs and the outputs they must give."""
-    root = tmp_path_factory.mktemp("checkpoints")
-    inputs = {"input_ids": torch.arange(1, 13).view(2, 6), "attention_mask": torch.ones(2, 6, dtype=torch.long)}
-    save_file(inputs, root / "inputs.safetensors")
+    """A saved checkpoint of a small model for every family and pretraining head, with inputs and the outputs they give."""
+    root, saved = tmp_path_factory.mktemp("checkpoints"), []
+    ids = {"input_ids": torch.arange(1, 13).view(2, 6), "attention_mask": torch.ones(2, 6, dtype=torch.long)}
     sizes = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 48, "vocab_size": 61}
-    for head in ("AutoModelForPreTraining", "AutoModelForMaskedLM"):
-        config = bertkit.models.build_config("bert", "tiny", **sizes)
-        model = bertkit.models.build_model(config, head).eval()
-        model.save_pretrained(root / head)
-        with torch.no_grad():
-            outputs = model(**inputs)
-            states = model.model(**inputs).last_hidden_state
-        logits = outputs["prediction_logits" if head == "AutoModelForPreTraining" else "logits"]
-        save_file({"logits": logits, "last_hidden_state": states}, root / f"{head}-outputs.safetensors")
-    return root
+    for family, members in FAMILIES.items():
+        known = {name: size for name, size in sizes.items() if name in members.config_class.__annotations__}
+        config = bertkit.models.build_config(family, next(iter(members.presets)), **known)
+        inputs = ids | ({"decoder_input_ids": ids["input_ids"].flip(0)} if config.is_encoder_decoder else {})
+        for head in members.auto_classes.keys() & PRETRAINING_HEADS.keys():
+            folder, logits = root / f"{family}-{head}", PRETRAINING_HEADS[head]
+            model = bertkit.models.build_model(config, head).eval()
+            model.save_pretrained(folder)
+            with torch.no_grad():
+                outputs = {"logits": model(**inputs)[logits], "last_hidden_state": model.model(**inputs)[0]}
+            save_file(inputs, f"{folder}-inputs.safetensors")
+            save_file(outputs, f"{folder}-outputs.safetensors")
+            saved.append((family, head, list(members.auto_classes), logits))
+    return root, saved
 
 
 @pytest.mark.parametrize("bertkit_is", ["with", "without"])
-def test_every_head_loads_from_either_pretraining_checkpoint(checkpoints, bertkit_is, tmp_path):
-    heads = list(FAMILIES["bert"].auto_classes)
+def test_every_head_loads_from_every_pretraining_checkpoint(checkpoints, bertkit_is, tmp_path):
+    root, saved = checkpoints
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    program = [sys.executable, "-c", PROGRAM, bertkit_is, str(checkpoints), str(heads).replace("'", '"')]
+    if bertkit_is == "with":
+        environment["PYTHONPATH"] = str(Path(bertkit.models.__file__).parents[2])  # the copy under test
+    program = [sys.executable, "-c", PROGRAM, bertkit_is, str(root), json.dumps(saved)]
     done = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     report = ast.literal_eval(done.stdout.partition("REPORT")[2])
-    for saved in ("AutoModelForPreTraining", "AutoModelForMaskedLM"):
+    assert {family for family, *_ in saved} == FAMILIES.keys()
+    for family, saved_head, heads, _ in saved:
         for head in heads:
-            expected = {"new": sorted(NEW_PARTS.get((saved, head), ())), "unexpected": []}
-            assert report[f"{saved} {head}"] == expected, (saved, head)
+            expected = {"new": sorted(NEW_PARTS.get((saved_head, head), ())), "unexpected": []}
+            assert report[f"{family} {saved_head} {head}"] == expected, (family, saved_head, head)
 
 
 @pytest.mark.parametrize("path", MODEL_FILES, ids=lambda path: path.name)

@@ -23,9 +23,15 @@ class SpecialTokens(SimpleNamespace):
 def tokenizer():
     return SpecialTokens(
         pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]",
-        pad_token_id=0, cls_token_id=2, sep_token_id=3, mask_token_id=4,
+        bos_token_id=None, eos_token_id=None, pad_token_id=0, cls_token_id=2, sep_token_id=3, mask_token_id=4,
         all_special_ids=[0, 1, 2, 3, 4], name_or_path="made-up",
     )  # fmt: skip
+
+
+class Corpus(SimpleNamespace):
+    """What an objective asks of a TokenStore, and itself alone, as a store is."""
+
+    __eq__, __hash__ = object.__eq__, object.__hash__
 
 
 def corpus(sentences_per_document, mean_sentence=25, seed=0):
@@ -35,13 +41,17 @@ def corpus(sentences_per_document, mean_sentence=25, seed=0):
     sentence_starts = np.concatenate([[0], np.cumsum(sentences)])
     document_starts = sentence_starts[np.concatenate([[0], np.cumsum(sentences_per_document)])]
     sizes = {"num_documents": len(sentences_per_document), "num_sentences": len(sentences)}
-    return SimpleNamespace(
+    token_ids = random.integers(5, VOCAB_SIZE, sentence_starts[-1]).astype(np.uint16)
+    return Corpus(
         path=Path("made-up"),
         metadata=SimpleNamespace(sources=["made up"], **sizes),
-        token_ids=random.integers(5, VOCAB_SIZE, sentence_starts[-1]).astype(np.uint16),
+        token_ids=token_ids,
+        token_counts=np.bincount(token_ids, minlength=VOCAB_SIZE),
+        sentence_bytes=random.integers(1, 100, len(sentences)).astype(np.uint32),
         sentence_starts=sentence_starts,
         document_starts=document_starts,
-        unigram_entropy=lambda: 6.9,
+        bytes_per_token=4.0,
+        unigram_entropy=lambda ends=0: 6.9,
     )
 
 

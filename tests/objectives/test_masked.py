@@ -1,7 +1,5 @@
 """The objective `masked` makes batches as the BERT paper describes them, with next to no padding."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -11,7 +9,7 @@ from bertkit.objectives.masked import MaskedArguments, MaskedObjective
 
 def batches(tokenizer, store, *, seed=0, training=True, **settings):
     return ObjectiveBatches(
-        MaskedObjective(MaskedArguments(**settings), tokenizer), store, seed=seed, training=training
+        MaskedObjective(MaskedArguments(**settings), tokenizer), store, batch_size=16, seed=seed, training=training
     )
 
 
@@ -63,7 +61,7 @@ def test_every_example_is_a_stretch_of_the_text_between_special_tokens(tokenizer
 def test_pairs_are_half_true_and_a_true_one_follows_where_a_false_one_comes_from_elsewhere(tokenizer, corpora):
     store = corpora["books"]
     objective = MaskedObjective(MaskedArguments(), tokenizer)
-    examples = objective.stream(store, seed=0, shuffle=True).rows(0, 2000)
+    examples = objective.stream(store, batch_size=16, seed=0, shuffle=True).rows(0, 2000)
     pairs = examples.next_sentence_label != -100
     assert pairs.mean() > 0.9
     assert (examples.next_sentence_label[pairs] == 1).mean() == pytest.approx(0.5, abs=0.03)
@@ -84,7 +82,7 @@ def test_pairs_are_half_true_and_a_true_one_follows_where_a_false_one_comes_from
 def test_neither_length_nor_where_a_pair_ends_gives_the_answer_away(tokenizer, name, corpora):
     store = corpora[name]
     objective = MaskedObjective(MaskedArguments(), tokenizer)
-    examples = objective.stream(store, seed=0, shuffle=True).rows(0, 8000)
+    examples = objective.stream(store, batch_size=16, seed=0, shuffle=True).rows(0, 8000)
     true, false = (examples.next_sentence_label == label for label in (0, 1))
     total = examples.length + examples.second_length
     ends_sentence = np.isin(examples.second_start + examples.second_length, store.sentence_starts)
@@ -158,13 +156,3 @@ def test_a_tokenizer_without_a_mask_token_is_refused(tokenizer):
     tokenizer.mask_token = None
     with pytest.raises(ValueError, match="mask_token"):
         MaskedObjective(MaskedArguments(), tokenizer)
-
-
-def test_every_setting_has_help():
-    from jsonargparse import ArgumentParser, set_parsing_settings
-
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser()
-    parser.add_class_arguments(MaskedArguments)
-    for field in dataclasses.fields(MaskedArguments):
-        assert parser._option_string_actions[f"--{field.name}"].help, field.name

@@ -6,6 +6,7 @@ import pytest
 
 from bertkit.cli import main
 from bertkit.data.health import num_near_duplicates
+from tests.training.runs import finish, launch
 
 
 @pytest.fixture
@@ -148,3 +149,33 @@ def test_pretraining_says_the_warnings_and_stops_where_nothing_can_be_learned(pr
     assert main(["pretrain", *pretraining("여러 문장이 있다. 둘째 문장이다.\n\n" * 8)]) == 2
     assert "the tokenizer cannot read this text" in capsys.readouterr().err
     assert not list(tmp_path.glob("run/checkpoint-*"))
+
+
+ON_SEVERAL = "import sys; from bertkit.cli import main; sys.exit(main(['doctor', *sys.argv[1:]]))"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["corpus", "labelled"])
+def test_two_processes_examine_as_one_and_speak_with_one_voice(
+    doctor, pretraining, checkpoint, reviews, tmp_path, kind
+):
+    options = pretraining(**{"training.max_steps": 90})
+    if kind == "labelled":
+        options = ["--model.from", checkpoint, "--data.train", reviews["train"], "--task.max_length", 16]
+    options = [str(option) for option in [*options, "--quiet", "true"]]
+    (tmp_path / "doctor.py").write_text(ON_SEVERAL)
+    said = finish(launch(options, processes=2, script=tmp_path / "doctor.py"))
+    alone, _ = doctor(options)
+    for subject in ("size", "training", "memory"):
+        count = sum(line.split()[1] == subject for line in findings(alone, "ok"))
+        assert sum(line.split()[1] == subject for line in findings(said, "ok")) == count > 0, subject
+    assert ", 2 process(es)" in said and said.count("nothing says stop") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_say_stop_once(pretraining, tmp_path):
+    (tmp_path / "doctor.py").write_text(ON_SEVERAL)
+    options = pretraining(**{"model.vocab_size": 10})
+    said = finish(launch(options, processes=2, script=tmp_path / "doctor.py"), returncode=1)
+    assert said.count("bertkit doctor: model.vocab_size is 10") == said.count("bertkit doctor: ") == 1

@@ -95,7 +95,7 @@ def test_a_pretraining_checkpoint_gets_the_losses_of_the_fixed_masks(
     arguments = DataArguments(train=str(corpus), sentences="line")
     store = TokenStore.build(load_documents(str(corpus), arguments), tokenizer, arguments, quiet=True)
     objective = MaskedObjective(MaskedArguments(block_size=32, next_sentence=next_sentence), tokenizer)
-    batches = ObjectiveBatches(objective, store, training=False)
+    batches = ObjectiveBatches(objective, store, batch_size=64, training=False)
     model = load_model(folder, objective.auto_class).eval()
     batch = {name: torch.from_numpy(array) for name, array in batches.batch(0, len(batches), 1.0).items()}
     with torch.no_grad():

@@ -1,5 +1,8 @@
 import json
 import math
+import signal
+import subprocess
+import sys
 from statistics import mean, stdev
 
 import pytest
@@ -10,6 +13,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 
 from bertkit.cli import main
 from bertkit.config import RECIPES
+from bertkit.training.run_folder import locked
 
 
 def finetune(*options):
@@ -106,6 +110,66 @@ def test_a_run_goes_on_from_a_checkpoint_and_ends_with_the_same_weights(run, com
     first, second = (load_file(folder / "checkpoint-30" / "model.safetensors") for folder in (run, half))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert read(half / "results.json")["runs"] == read(run / "results.json")["runs"]
+
+
+KILLED = """
+import os
+import signal
+import sys
+from bertkit.cli import main
+from bertkit.training.trainer import Trainer
+
+original = Trainer.training_step
+
+
+def dying(self, micro_batches, counts):
+    if self.state.global_step == 21:
+        os.kill(os.getpid(), signal.SIGKILL)
+    original(self, micro_batches, counts)
+
+
+Trainer.training_step = dying
+sys.exit(main(["finetune", *sys.argv[1:]]))
+"""
+
+
+def test_a_run_that_is_killed_ends_with_the_bits_and_the_predictions_of_one_left_alone(run, command, tmp_path):
+    broken = tmp_path / "run"
+    options = [*map(str, command), "--output_dir", str(broken), "--training.save_steps", "8"]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *options, "--quiet", "true"], timeout=120)
+    assert killed.returncode == -signal.SIGKILL and (broken / "last").resolve().name == "checkpoint-16"
+    assert finetune(*options, "--training.resume_from_checkpoint", "auto") == 0
+    for name in ("model.safetensors", "state/optimizer.safetensors"):
+        one, other = (load_file(folder / "last" / name) for folder in (run, broken))
+        assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+    for name in ("results.json", "predictions_eval.jsonl", "predictions_test.jsonl"):
+        assert (run / name).read_bytes() == (broken / name).read_bytes()
+    clocks = ("tokens_per_second",)
+    logs = [
+        [{k: v for k, v in entry.items() if k not in clocks} for entry in rows(f / "log.jsonl")] for f in (run, broken)
+    ]
+    assert logs[0] == logs[1]
+
+
+@pytest.mark.parametrize("name", ["write_predictions", "results"])
+def test_a_disk_that_is_full_at_the_end_is_said_in_one_line(command, tmp_path, capsys, monkeypatch, name):
+    def full(*arguments, **settings):
+        raise OSError(28, "No space left on device")
+
+    if name == "results":
+        (tmp_path / "results.json").mkdir()
+    else:
+        monkeypatch.setattr(f"bertkit.tasks.predictions.{name}", full)
+    assert finetune(*short(command), "--output_dir", tmp_path) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith(f"bertkit finetune: cannot write to {tmp_path}: ")
+    assert f"the last whole checkpoint is {tmp_path / 'checkpoint-1'}" in error
+
+
+def test_two_runs_in_one_folder_at_once_are_refused(command, tmp_path, capsys):
+    with locked(tmp_path / "seed-1", warn=print):
+        assert finetune(*command, "--output_dir", tmp_path, "--seeds", "[0,1]") == 2
+    assert f"{tmp_path / 'seed-1'} is in use by another run" in capsys.readouterr().err
 
 
 def test_several_seeds_run_beside_one_another_and_give_mean_and_deviation(run, command, tmp_path):

@@ -3,6 +3,7 @@
 import os
 import resource
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,33 @@ def test_a_folder_that_cannot_be_written_to_is_said_before_the_first_step(
     monkeypatch.setattr(Trainer, "training_step", None)  # would fail if it were reached
     error = complaint(pretrain_options(tmp_path / "file" / "run"), capsys)
     assert f"cannot write to {tmp_path / 'file' / 'run'}: Not a directory; it holds no checkpoint yet" in error
+
+
+def test_a_folder_that_becomes_read_only_ends_the_run_in_one_line(whole, pretrain_options, capsys, monkeypatch):
+    """Root may write everywhere, so as root the run becomes nobody on its way."""
+    original, user = Trainer.training_step, os.geteuid()
+
+    def become_nobody(self, micro_batches, counts):
+        if self.state.global_step == 11:
+            copy.chmod(0o555)
+            os.seteuid(user or 65534)
+        original(self, micro_batches, counts)
+
+    monkeypatch.setattr(Trainer, "training_step", become_nobody)
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        copy = shutil.copytree(whole, Path(folder) / "run", symlinks=True)
+        for path in copy.rglob("*.safetensors"):
+            path.chmod(0o644)
+        try:
+            error = complaint(pretrain_options(copy, **go_on_longer(copy)), capsys)
+        finally:
+            os.seteuid(user)
+            copy.chmod(0o755)
+        assert (
+            f"cannot write to {copy}: Permission denied; the last whole checkpoint is {copy / 'checkpoint-9'}" in error
+        )
+        assert_intact(copy)
 
 
 def test_a_folder_that_vanishes_ends_the_run_in_one_line(copy, pretrain_options, capsys, monkeypatch):

@@ -105,6 +105,8 @@ def test_a_run_killed_after_it_rolled_back_ends_with_the_same_bits(run, poison, 
     monkeypatch.setattr(Trainer, "training_step", poisoned)
     run(broken, **settings, **{"training.resume_from_checkpoint": "auto"})
     assert_same_bits(unbroken, broken)
+    for names in (("rolled_back", "passed_over"), ("train_loss", "batches"), ("eval_loss",)):
+        assert log_of(unbroken, *names) == log_of(broken, *names), names  # it went back twice, and says so once
 
 
 def test_a_spike_is_passed_over_and_without_a_factor_it_is_not(run, poison):

@@ -100,7 +100,7 @@ def test_the_loss_of_a_step_is_the_mean_over_all_its_labels_not_the_mean_of_its_
     def remember(self, micro_batches, counts):
         weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         original(self, micro_batches, counts)
-        seen.append((weights, micro_batches, self.unread[0].read()))
+        seen.append((weights, micro_batches, self.losses.unread[0].read()))
 
     monkeypatch.setattr(module.Trainer, "training_step", remember)
     output_dir = run(**NO_DROPOUT, **{"training.max_steps": 1, "training.micro_batch_size": 3})

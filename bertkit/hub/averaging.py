@@ -1,0 +1,107 @@
+"""Checkpoint averaging: the mean of the weights of a run's last checkpoints, as a checkpoint of its own.
+
+The last checkpoints of a run lie around the minimum it moves towards; their mean lies nearer. The Transformer's paper averages
+the last 5 of its base model (Vaswani et al. 2017, section 6.1).
+"""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from bertkit.config import ConfigError
+from bertkit.training.checkpointing import checkpoint_folders
+
+WEIGHTS = "model.safetensors"
+_NOT_COPIED = ("state", WEIGHTS)  # what belongs to one moment of the run alone
+
+
+def last_checkpoints(run: Path, count: int) -> list[Path]:
+    """Return the newest checkpoints of a run, oldest first.
+
+    Args:
+        run: the run's folder, with `checkpoint-<step>` in it.
+        count: how many.
+
+    Raises:
+        ConfigError: the run has not so many.
+    """
+    if count < 2:
+        raise ConfigError(f"the mean of {count} checkpoints was asked for; give 2 or more")
+    folders = checkpoint_folders(run)
+    if len(folders) < count:
+        raise ConfigError(
+            f"{run} holds {len(folders)} checkpoints and not {count}; average fewer, or train with a larger "
+            "training.save_total_limit"
+        )
+    return folders[-count:]
+
+
+def average_checkpoints(folders: Sequence[Path], output: Path) -> None:
+    """Write a checkpoint whose weights are the mean of others'; all other files but the state are those of the last.
+
+    The mean is taken in float64, tensor by tensor, so that memory holds one model whatever their number. Tensors that are no
+    floats are the last's.
+
+    Args:
+        folders: checkpoints of one run.
+        output: the folder to write, which must not exist; it appears when it is whole.
+
+    Raises:
+        ConfigError: output exists, or the checkpoints' weights are not of one model or not readable.
+    """
+    if output.exists():
+        raise ConfigError(f"{output} exists; give another --output")
+    aside = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        aside.mkdir(parents=True)
+        for path in folders[-1].iterdir():
+            if path.name not in _NOT_COPIED:
+                (shutil.copytree if path.is_dir() else shutil.copy2)(path, aside / path.name)
+        save_file(_mean_weights(folders), aside / WEIGHTS, metadata={"format": "pt"})
+        _say_so(aside / "README.md", folders)
+        aside.replace(output)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _mean_weights(folders: Sequence[Path]) -> dict[str, torch.Tensor]:
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(_opened(folder / WEIGHTS)) for folder in folders]
+        shapes = [{name: file.get_slice(name).get_shape() for name in file.keys()} for file in files]  # noqa: SIM118
+        for folder, other in zip(folders, shapes, strict=True):
+            if other != shapes[-1]:
+                different = sorted(name for name in {*other, *shapes[-1]} if other.get(name) != shapes[-1].get(name))
+                raise ConfigError(f"{folder} and {folders[-1]} are not of one model: {different[0]} differs")
+        mean = {}
+        for name in shapes[-1]:
+            last = files[-1].get_tensor(name)
+            if last.is_floating_point():
+                total = sum(file.get_tensor(name).double() for file in files[:-1]) + last.double()
+                last = (total / len(files)).to(last.dtype)
+            mean[name] = last
+    return mean
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[safe_open]:
+    """Open weights; what cannot be read is one line."""
+    try:
+        with safe_open(path, "pt") as file:
+            yield file
+    except (FileNotFoundError, SafetensorError) as error:
+        raise ConfigError(f"{path} cannot be averaged: {error}") from error
+
+
+def _say_so(card: Path, folders: Sequence[Path]) -> None:
+    """Tell in the model card whose weights these are, and that its results are not theirs."""
+    if card.is_file():
+        text = card.read_text(encoding="utf-8")
+        names = ", ".join(folder.name for folder in folders)
+        note = f"The weights are the mean of {names}. The results are those of {folders[-1].name} alone.\n\n"
+        card.write_text(text.replace("## Data\n", f"{note}## Data\n", 1), encoding="utf-8")

@@ -1,0 +1,240 @@
+"""LSTMs that torch has no kernel for, with their gradient by hand: peephole and coupled gates.
+
+Papers: Gers & Schmidhuber 2000, https://doi.org/10.1109/IJCNN.2000.861302 (peepholes); Greff et al. 2017,
+https://arxiv.org/abs/1503.04069 (both, compared). At step t, for an input x:
+
+    peephole    i = sigmoid(W_i x_t + R_i h_{t-1} + p_i * c_{t-1} + b_i)      f likewise with p_f
+                g = tanh(W_g x_t + R_g h_{t-1} + b_g)
+                c_t = f * c_{t-1} + i * g
+                o = sigmoid(W_o x_t + R_o h_{t-1} + p_o * c_t + b_o)
+                h_t = o * tanh(c_t)
+    coupled     the same without peepholes and with i = 1 - f: what enters makes room for itself
+
+Autograd would record a dozen small operations a step. Here only what is recurrent is done step by step, one matrix product and
+the gates, forwards and backwards, in buffers that are there before the first step; all else is done for all steps at once.
+"""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.autograd.function import once_differentiable
+from torch.nn.utils.rnn import PackedSequence
+
+
+class LstmRecurrence(torch.autograd.Function):
+    """The recurrence over sequences in the layout of `PackedSequence`: all first steps, all second steps, and so on.
+
+    The sequences stand in the order of their lengths, the longest first, so that step t has the first batch_sizes[t] of them.
+    Gates stand in torch's order, (input,) forget, candidate, output; three of them are coupled.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        projected: torch.Tensor,
+        weight_hh: torch.Tensor,
+        peephole: torch.Tensor | None,
+        hidden: torch.Tensor,
+        cell: torch.Tensor,
+        batch_sizes: list[int],
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Run all steps.
+
+        Args:
+            ctx: keeps what the gradient needs.
+            projected: (tokens, gates * hidden) the share of inputs and bias in the gates.
+            weight_hh: (gates * hidden, hidden).
+            peephole: (3, hidden) of the input, forget and output gate, or None.
+            hidden: (sequences, hidden) h before the first step.
+            cell: (sequences, hidden) c before the first step, in full precision.
+            batch_sizes: sequences that take part in each step.
+
+        Returns:
+            h of every step (tokens, hidden), and h and c after each sequence's last step (sequences, hidden).
+        """
+        size = hidden.shape[1]
+        outputs = projected.new_empty(len(projected), size)
+        cells = cell.new_empty(len(projected), size)
+        tanh_cells = torch.empty_like(cells)
+        gates = torch.empty_like(projected)
+        recurrent = weight_hh.t()
+        last_hidden, last_cell = hidden, cell
+        with torch.autocast(projected.device.type, enabled=False):
+            steps = (tensor.split(batch_sizes) for tensor in (projected, gates, cells, tanh_cells, outputs))
+            for share, gate, new_cell, tanh_cell, new_hidden in zip(*steps, strict=True):
+                last_hidden, last_cell = last_hidden[: len(gate)], last_cell[: len(gate)]
+                torch.addmm(share, last_hidden, recurrent, out=gate)
+                *first, candidate, output_gate = gate.unflatten(1, (-1, size)).unbind(1)  # (sequences, hidden) each
+                if peephole is not None:
+                    for by_cell, weight in zip(first, peephole[:2], strict=True):
+                        by_cell.addcmul_(weight, last_cell)
+                gate[:, : len(first) * size].sigmoid_()
+                candidate.tanh_()
+                forget_gate = first[-1]
+                if len(first) == 1:
+                    torch.lerp(candidate.to(cell.dtype), last_cell, forget_gate.to(cell.dtype), out=new_cell)
+                else:
+                    torch.mul(forget_gate, last_cell, out=new_cell).addcmul_(first[0], candidate)
+                if peephole is not None:
+                    output_gate.addcmul_(peephole[2], new_cell)
+                output_gate.sigmoid_()
+                torch.mul(output_gate, torch.tanh(new_cell, out=tanh_cell), out=new_hidden)
+                last_hidden, last_cell = new_hidden, new_cell
+        ends = _last_steps(batch_sizes).to(projected.device)
+        ctx.save_for_backward(weight_hh, peephole, hidden, cell, gates, outputs, cells, tanh_cells, ends)
+        ctx.batch_sizes = batch_sizes
+        return outputs, outputs[ends], cells[ends]
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, grad_outputs: torch.Tensor, grad_hidden: torch.Tensor, grad_cell: torch.Tensor
+    ) -> tuple[torch.Tensor | None, ...]:
+        """Walk back through the steps."""
+        weight_hh, peephole, hidden, cell, gates, outputs, cells, tanh_cells, _ = ctx.saved_tensors
+        size, batch_sizes = hidden.shape[1], ctx.batch_sizes
+        with torch.autocast(gates.device.type, enabled=False):
+            before = _shifted(cell, cells, batch_sizes)  # (tokens, hidden) c_{t-1}
+            *first, candidate, output_gate = gates.unflatten(1, (-1, size)).unbind(1)
+            forget_gate = first[-1]
+            # Derivatives of c_t (of the output gate: of h_t) by the gates before their activation; step by step they are
+            # multiplied by the gradient of c_t (of h_t).
+            grads = torch.empty_like(gates)
+            *by_first, by_candidate, by_output = grads.unflatten(1, (-1, size)).unbind(1)
+            if len(first) == 1:
+                input_gate = 1 - forget_gate
+                torch.sub(before, candidate, out=by_first[0]).mul_(forget_gate).mul_(input_gate)
+            else:
+                input_gate = first[0]
+                torch.mul(candidate, input_gate, out=by_first[0]).addcmul_(by_first[0], input_gate, value=-1)
+                torch.mul(before, forget_gate, out=by_first[1]).addcmul_(by_first[1], forget_gate, value=-1)
+            torch.mul(input_gate, candidate, out=by_candidate)
+            torch.addcmul(input_gate, by_candidate, candidate, value=-1, out=by_candidate)
+            torch.mul(output_gate, tanh_cells, out=by_output)
+            by_cell = torch.addcmul(output_gate, by_output, tanh_cells, value=-1)  # of h_t by c_t
+            by_output.addcmul_(by_output, output_gate, value=-1)
+            grad_hidden, grad_cell = grad_hidden.clone(), grad_cell.clone()
+            tensors = (grads.unflatten(1, (-1, size)), grads, grad_outputs, by_cell, forget_gate)
+            steps = (reversed(tensor.split(batch_sizes)) for tensor in tensors)
+            for by_gate, grad, grad_output, output_by_cell, forget in zip(*steps, strict=True):
+                # A sequence's rows hold the gradient of its final state until its last step is reached.
+                grad_h, grad_c = grad_hidden[: len(grad)], grad_cell[: len(grad)]
+                grad_h += grad_output
+                by_gate[:, -1].mul_(grad_h)
+                grad_c.addcmul_(grad_h, output_by_cell)
+                if peephole is not None:
+                    grad_c.addcmul_(by_gate[:, -1], peephole[2])
+                by_gate[:, :-1].mul_(grad_c.unsqueeze(1))
+                grad_c.mul_(forget)
+                if peephole is not None:
+                    grad_c.addcmul_(by_gate[:, 0], peephole[0]).addcmul_(by_gate[:, 1], peephole[1])
+                torch.mm(grad, weight_hh, out=grad_h)
+            grad_peephole = None
+            if peephole is not None:
+                pairs = ((by_first[0], before), (by_first[1], before), (by_output, cells))
+                grad_peephole = torch.stack([(grad * seen).sum(dim=0) for grad, seen in pairs]).to(peephole.dtype)
+            grad_weight = grads.t() @ _shifted(hidden, outputs, batch_sizes)
+        return grads, grad_weight, grad_peephole, grad_hidden, grad_cell, None
+
+
+def _shifted(first: torch.Tensor, states: torch.Tensor, batch_sizes: list[int]) -> torch.Tensor:
+    """Put at every step the state of the step before: (tokens, width), `first` at the first step."""
+    before = [step[:size] for step, size in zip(states.split(batch_sizes), batch_sizes[1:], strict=False)]
+    return torch.cat([first, *before])
+
+
+def _last_steps(batch_sizes: list[int]) -> torch.Tensor:
+    """Say where each sequence's last step is.
+
+    >>> _last_steps([3, 2, 2]).tolist()
+    [5, 6, 2]
+    """
+    sizes = torch.tensor(batch_sizes)
+    lengths = (sizes > torch.arange(batch_sizes[0])[:, None]).sum(dim=1)  # (sequences,)
+    return (sizes.cumsum(0) - sizes)[lengths - 1] + torch.arange(batch_sizes[0])
+
+
+class LstmVariant(nn.Module):
+    """One layer, called as a layer of `nn.LSTM(batch_first=True)` is; the parameters have the names they have there.
+
+    Args:
+        input_size: width of the inputs.
+        hidden_size: width of the state.
+    """
+
+    num_gates: int
+    weight_peephole_l0: torch.Tensor | None
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.weight_ih_l0 = nn.Parameter(torch.empty(self.num_gates * hidden_size, input_size))
+        self.weight_hh_l0 = nn.Parameter(torch.empty(self.num_gates * hidden_size, hidden_size))
+        self.bias_ih_l0 = nn.Parameter(torch.empty(self.num_gates * hidden_size))
+        self.register_parameter("weight_peephole_l0", None)
+
+    def reset_parameters(self) -> None:
+        """Draw all weights evenly from ± 1 / sqrt(hidden_size), as torch does for its own."""
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -1 / math.sqrt(self.hidden_size), 1 / math.sqrt(self.hidden_size))
+
+    def forward(
+        self,
+        inputs: torch.Tensor | PackedSequence,
+        state: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> tuple[torch.Tensor | PackedSequence, tuple[torch.Tensor, torch.Tensor]]:
+        """Run the layer.
+
+        Args:
+            inputs: (batch, seq, input), or sequences of several lengths, sorted.
+            state: h and c (1, batch, hidden) before the first step; None: zeros.
+
+        Returns:
+            h of every step, in the form of the inputs, and h and c (1, batch, hidden) after the last.
+        """
+        if isinstance(inputs, PackedSequence):
+            steps, batch_sizes = inputs.data, inputs.batch_sizes.tolist()
+        else:
+            batch, seq, _ = inputs.shape
+            steps, batch_sizes = inputs.transpose(0, 1).flatten(0, 1), [batch] * seq  # (seq * batch, input)
+        projected = F.linear(steps, self.weight_ih_l0, self.bias_ih_l0)  # (tokens, gates * hidden)
+        reduced = projected.dtype in (torch.float16, torch.bfloat16)
+        precise = torch.float32 if reduced else projected.dtype  # what adds up over many steps is kept precise
+        if state is None:
+            hidden = projected.new_zeros(batch_sizes[0], self.hidden_size)
+            cell = hidden.to(precise)
+        else:
+            hidden, cell = state[0][0].to(projected.dtype), state[1][0].to(precise)
+        peephole = self.weight_peephole_l0
+        outputs, last_hidden, last_cell = LstmRecurrence.apply(
+            projected, self.weight_hh_l0.to(projected.dtype), peephole, hidden, cell, batch_sizes
+        )
+        new_state = (last_hidden[None], last_cell.to(projected.dtype)[None])
+        if isinstance(inputs, PackedSequence):
+            return PackedSequence(outputs, inputs.batch_sizes), new_state
+        return outputs.view(seq, batch, self.hidden_size).transpose(0, 1), new_state
+
+
+class PeepholeLstm(LstmVariant):
+    """LSTM whose gates see the cell state, each unit its own."""
+
+    num_gates = 4
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size)
+        self.weight_peephole_l0 = nn.Parameter(torch.empty(3, hidden_size))  # of the input, forget and output gate
+        self.reset_parameters()
+
+
+class CoupledLstm(LstmVariant):
+    """LSTM that forgets as much as it takes in."""
+
+    num_gates = 3
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size)
+        self.reset_parameters()

@@ -1,0 +1,142 @@
+"""Language modelling in both directions at once: the pretraining of ELMo.
+
+Peters et al. 2018, https://arxiv.org/abs/1802.05365: one model predicts every token from those before it, another, which shares
+its embeddings and its softmax, from those behind it.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from bertkit.data.arguments import DataArguments
+from bertkit.data.health import Finding
+from bertkit.data.row_stream import Examples, RowStream
+from bertkit.data.token_store import TokenStore
+from bertkit.objectives.rows import IGNORED_LABEL, RowFiller
+from bertkit.objectives.spans import SpanCutter, packed_stream
+from bertkit.objectives.special_tokens import ends_of_text
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_LABELS = {"forward": "shift_labels", "backward": "backward_labels"}
+
+
+@dataclass
+class BidirectionalArguments:
+    """Settings of the objective `bidirectional`."""
+
+    name: Literal["bidirectional"] = "bidirectional"
+    """The objective; `bidirectional` is ELMo's."""
+    block_size: int = 128
+    """Length of a row in tokens; several examples share a row when they are short."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained.
+
+        Raises:
+            ValueError: a row too short to learn from.
+        """
+        if self.block_size < 16:
+            raise ValueError(f"objective.block_size is {self.block_size}; a row needs at least 16 tokens")
+
+
+class BidirectionalObjective:
+    """How unlabelled text becomes rows of tokens with the next and the previous token of each.
+
+    Args:
+        arguments: the settings.
+        tokenizer: gives the special tokens.
+
+    Raises:
+        ValueError: the tokenizer lacks a special token.
+    """
+
+    arguments_class: ClassVar[type] = BidirectionalArguments
+    data_class: ClassVar[type] = DataArguments
+    pipeline_tag: ClassVar[str] = "feature-extraction"
+    auto_class = "AutoModelForPreTraining"
+    carries_state = False
+    label_counts: ClassVar[dict[str, str]] = {
+        "num_items_in_batch": "shift_labels",
+        "num_backward_items_in_batch": "backward_labels",
+    }
+    loss_terms = ("forward_loss", "backward_loss")
+    perplexities: ClassVar[dict[str, str]] = {f"{way}_perplexity_per_token": f"{way}_loss" for way in _LABELS}
+    metric_names = ("loss", *loss_terms, *perplexities, *(f"{way}_bits_per_byte" for way in _LABELS))
+
+    def __init__(self, arguments: BidirectionalArguments, tokenizer: "PreTrainedTokenizerBase") -> None:
+        self.arguments = arguments
+        self.bos_token_id, self.eos_token_id = ends_of_text(tokenizer, "bidirectional")
+        self.pad_token_id = tokenizer.pad_token_id
+
+    @property
+    def config_settings(self) -> dict[str, Any]:
+        """Which tokens begin and end a text."""
+        return {"bos_token_id": self.bos_token_id, "eos_token_id": self.eos_token_id}
+
+    @property
+    def tokens_per_example(self) -> int:
+        """Tokens of a row."""
+        return self.arguments.block_size
+
+    max_positions = tokens_per_example
+
+    def stream(self, store: TokenStore, *, batch_size: int, seed: int, shuffle: bool) -> RowStream:
+        """Lay out the rows of every epoch; the arguments are those of `Objective.stream`."""
+        return packed_stream(store, self._cutter(seed), seed=seed, shuffle=shuffle)
+
+    def _cutter(self, seed: int) -> SpanCutter:
+        return SpanCutter(block_size=self.arguments.block_size, special_tokens=2, short_sequence_prob=0.0, seed=seed)
+
+    def collate(
+        self, store: TokenStore, rows: Examples, *, num_rows: int, progress: float, training: bool, seed: int
+    ) -> dict[str, np.ndarray]:
+        """Read the rows' tokens; the arguments are those of `Objective.collate`.
+
+        Returns:
+            `input_ids`, `attention_mask`, `position_ids`, `shift_labels` and `backward_labels`, each (rows, block_size). An
+            example is a stretch of a document between the tokens that begin and end a text. At each of its tokens
+            `shift_labels` has the next, −100 at the last one, and `backward_labels` the previous, −100 at the first one.
+            `position_ids` is 0 where an example starts and nowhere else.
+        """
+        filler = RowFiller(
+            num_rows, self.arguments.block_size, pad_token_id=self.pad_token_id, label_names=(*_LABELS.values(),)
+        )
+        nothing = [IGNORED_LABEL]
+        for row, start, length in zip(rows.row, rows.start, rows.length, strict=True):
+            text = store.token_ids[start : start + length]
+            tokens = np.concatenate([[self.bos_token_id], text, [self.eos_token_id]]).astype(np.int64)
+            filler.add(
+                row,
+                tokens,
+                shift_labels=np.concatenate([tokens[1:], nothing]),
+                backward_labels=np.concatenate([nothing, tokens[:-1]]),
+            )
+        return filler.batch
+
+    def num_tokens(self, batch: Mapping[str, Any]) -> int:
+        """Return the real tokens of a batch, special ones included."""
+        return int(batch["attention_mask"].sum())
+
+    def metrics(self, outputs: Any, batch: Mapping[str, Any], store: TokenStore) -> dict[str, tuple[Any, Any]]:
+        """Return the loss of each direction, a token and in bits a byte; the arguments are those of `Objective.metrics`."""
+        found = {}
+        for way, name in _LABELS.items():
+            labels, loss = batch[name], outputs[f"{way}_loss"]
+            counted = labels != IGNORED_LABEL
+            text = counted & (labels != self.bos_token_id) & (labels != self.eos_token_id)
+            found[f"{way}_loss"] = (loss, counted.sum())
+            found[f"{way}_bits_per_byte"] = (loss / math.log(2), text.sum() * store.bytes_per_token)
+        return found
+
+    def loss_floor(self, store: TokenStore) -> float:
+        """Return the unigram entropy of the text and the ends of its examples, in nats."""
+        return store.unigram_entropy(ends=self._cutter(seed=0).num_spans(store.document_starts))
+
+    def checks(self, store: TokenStore) -> list[Finding]:
+        """Return nothing: any text will do."""
+        return []
