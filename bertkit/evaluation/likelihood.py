@@ -8,12 +8,14 @@ given away by its own end.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from tqdm import tqdm
 from transformers import PreTrainedModel
+
+TokenIds: TypeAlias = Sequence[int] | np.ndarray
 
 LOGITS_AT_ONCE = 2**26
 """Scores of the vocabulary that are in memory at a time: 256 MB of float32."""
@@ -78,7 +80,7 @@ def token_log_probabilities(logits: torch.Tensor, token_ids: torch.Tensor) -> to
 
 def causal_likelihoods(
     model: PreTrainedModel,
-    texts: Sequence[Sequence[int]],
+    texts: Sequence[TokenIds],
     *,
     bos_token_id: int,
     eos_token_id: int,
@@ -174,7 +176,7 @@ def _score_end_to_end(
 @torch.no_grad()
 def bidirectional_likelihoods(
     model: PreTrainedModel,
-    texts: Sequence[Sequence[int]],
+    texts: Sequence[TokenIds],
     *,
     bos_token_id: int,
     eos_token_id: int,
@@ -206,7 +208,7 @@ def bidirectional_likelihoods(
 @torch.no_grad()
 def pseudo_likelihoods(
     model: PreTrainedModel,
-    texts: Sequence[Sequence[int]],
+    texts: Sequence[TokenIds],
     *,
     cls_token_id: int,
     sep_token_id: int,

@@ -5,12 +5,11 @@ https://aclanthology.org/W18-6319, on why the signature belongs to the figure.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from tqdm import tqdm
-from transformers import PreTrainedModel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -27,7 +26,7 @@ class Score(NamedTuple):
 
 @torch.no_grad()
 def translate(
-    model: PreTrainedModel,
+    model: Any,
     tokenizer: "PreTrainedTokenizerBase",
     sources: Sequence[str],
     *,

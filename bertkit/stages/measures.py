@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,13 @@ if TYPE_CHECKING:
     import numpy as np
     from accelerate import Accelerator
     from jsonargparse import Namespace
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     from bertkit.data.token_store import TokenStore
+    from bertkit.evaluation.likelihood import TokenIds
 
 CLASSIFIER = "AutoModelForSequenceClassification"
+_PARTS = ("train", "train_target", "eval", "eval_target", "eval_fraction")  # of a recipe's data; here there is one part
 
 
 @dataclass
@@ -65,19 +68,26 @@ class Evaluated:
                 chosen[name] = value
         return chosen
 
-    def model(self, auto_class: str) -> "PreTrainedModel":
+    def model(self, auto_class: str) -> Any:
         """Load the checkpoint into a head, in evaluation mode, on the accelerator's device."""
         from bertkit.hub.checkpoints import load_checkpoint
 
         return load_checkpoint(self.folder, auto_class).to(self.accelerator.device)
 
+    def data(self, data_class: type) -> Any:
+        """Return the `data` section by which INPUT, running text or pairs, is read."""
+        return data_class(
+            **self.settings(data_class, "data", without=_PARTS),
+            train=self.options.input,
+            **({} if self.options.target is None else {"train_target": self.options.target}),
+        )
+
     def store(self, data_class: type) -> "TokenStore":
-        """Tokenize INPUT, running text or pairs."""
+        """Tokenize INPUT."""
         from bertkit.data.splits import build_store
 
-        data = data_class(**self.settings(data_class, "data", without=("train", "eval")), train=self.options.input)
         with self.accelerator.main_process_first():
-            return build_store(data.train, self.tokenizer, data, quiet=self.quiet)
+            return build_store(self.data(data_class), self.tokenizer, quiet=self.quiet)
 
 
 @dataclass(frozen=True)
@@ -85,8 +95,11 @@ class Measure:
     """Something to measure."""
 
     kinds: tuple[str, ...]
-    """Of which checkpoints; those that name it first are measured so where nothing else is asked for."""
+    """Of which checkpoints. What comes first in the table is measured where nothing else is asked for."""
     does: str
+    """For the help."""
+    takes: tuple[str, ...]
+    """Options of the command line that say something to it."""
     run: Callable[[Evaluated], list[str]]
     """Measures, and returns the lines to print."""
 
@@ -161,7 +174,7 @@ def _likelihood(evaluated: Evaluated) -> list[str]:
 
     options = evaluated.options
     store = evaluated.store(DataArguments)
-    model = evaluated.model(OBJECTIVES["causal"].auto_class)
+    model = evaluated.model(evaluated.auto_class)
     context = _context(evaluated, model)
     bos_token_id, eos_token_id = ends_of_text(evaluated.tokenizer, "causal")
     scores = causal_likelihoods(
@@ -183,8 +196,7 @@ def _pseudo_likelihood(evaluated: Evaluated) -> list[str]:
     options = evaluated.options
     store = evaluated.store(DataArguments)
     model = evaluated.model("AutoModelForMaskedLM")
-    longest = (options.max_length or model.config.max_position_embeddings) - 2
-    _refuse_too_long(longest + 2, model)
+    longest = (_context(evaluated, model) or 0) - 2  # [CLS] and [SEP]
     texts = [
         document[start : start + longest]
         for document in _documents(store)
@@ -199,9 +211,7 @@ def _pseudo_likelihood(evaluated: Evaluated) -> list[str]:
 def _minimal_pairs(evaluated: Evaluated) -> list[str]:
     from bertkit.evaluation.minimal_pairs import compare_pairs, read_pairs
 
-    model = evaluated.model(
-        "AutoModelForMaskedLM" if evaluated.kind == "masked" else OBJECTIVES[evaluated.kind].auto_class
-    )
+    model = evaluated.model("AutoModelForMaskedLM" if evaluated.kind == "masked" else evaluated.auto_class)
     pairs = read_pairs(evaluated.options.input)
     longest = _context(evaluated, model)
 
@@ -225,38 +235,36 @@ def _minimal_pairs(evaluated: Evaluated) -> list[str]:
 
 
 def _translation(evaluated: Evaluated) -> list[str]:
+    from bertkit.data.pairs import load_pairs
     from bertkit.evaluation.translation import score_translations, translate
-    from bertkit.tasks.predictions import write_lines
 
-    options = evaluated.options
-    objective_class = OBJECTIVES["seq2seq"]
-    data = objective_class.data_class(
-        **evaluated.settings(objective_class.data_class, "data", without=("train", "eval")), train=options.input
-    )
-    sources, references = _read_pairs(data)
+    options, objective_class = evaluated.options, OBJECTIVES["seq2seq"]
+    data = evaluated.data(objective_class.data_class)
+    pairs = list(load_pairs(data.train, data.train_target, data))
+    for number, pair in enumerate(pairs, start=1):
+        if len(pair) != 2:
+            raise ConfigError(f"{options.input}, pair {number}: one of the two texts is empty; leave the pair out")
     translations = translate(
-        evaluated.model(objective_class.auto_class),
+        evaluated.model(evaluated.auto_class),
         evaluated.tokenizer,
-        sources,
+        [source for source, _ in pairs],
         num_beams=options.num_beams,
         batch_size=options.batch_size,
         max_source_length=options.max_length,
         quiet=evaluated.quiet,
     )
-    scores = score_translations(translations, references, lowercase=options.lowercase)
-    lines = [f"{len(sources):,} pairs of {options.input}; {options.num_beams} beam(s)"]
+    scores = score_translations(translations, [target for _, target in pairs], lowercase=options.lowercase)
+    lines = [f"{len(pairs):,} pairs of {options.input}; beams: {options.num_beams}"]
     lines += [f"{score.name:<8}{score.value:>8.2f}   {score.signature}" for score in scores]
     if options.output is not None and evaluated.accelerator.is_main_process:
-        write_lines(Path(options.output), translations)
-        lines.append(f"translations: {options.output}")
+        path = Path(options.output)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{translation}\n" for translation in translations), encoding="utf-8")
+        lines.append(f"translations: {path}")
     return lines
 
 
-def _read_pairs(data: Any) -> tuple[list[str], list[str]]:
-    raise NotImplementedError
-
-
-def _score_causal(evaluated: Evaluated, model: "PreTrainedModel", texts: Sequence[Sequence[int]]) -> Any:
+def _score_causal(evaluated: Evaluated, model: Any, texts: "Sequence[TokenIds]") -> Any:
     from bertkit.evaluation.likelihood import causal_likelihoods
     from bertkit.objectives.special_tokens import ends_of_text
 
@@ -267,12 +275,11 @@ def _score_causal(evaluated: Evaluated, model: "PreTrainedModel", texts: Sequenc
         bos_token_id=bos_token_id,
         eos_token_id=eos_token_id,
         context=_context(evaluated, model),
-        stride=evaluated.options.stride,
         quiet=evaluated.quiet,
     )
 
 
-def _score_bidirectional(evaluated: Evaluated, model: "PreTrainedModel", texts: Sequence[Sequence[int]]) -> Any:
+def _score_bidirectional(evaluated: Evaluated, model: Any, texts: "Sequence[TokenIds]") -> Any:
     from bertkit.evaluation.likelihood import bidirectional_likelihoods
     from bertkit.objectives.special_tokens import ends_of_text
 
@@ -282,7 +289,7 @@ def _score_bidirectional(evaluated: Evaluated, model: "PreTrainedModel", texts: 
     )
 
 
-def _score_masked(evaluated: Evaluated, model: "PreTrainedModel", texts: Sequence[Sequence[int]]) -> Any:
+def _score_masked(evaluated: Evaluated, model: Any, texts: "Sequence[TokenIds]") -> Any:
     from bertkit.evaluation.likelihood import pseudo_likelihoods
     from bertkit.tokenization import is_continuation
 
@@ -305,21 +312,30 @@ _SCORES: Mapping[str, Callable[..., Any]] = {
 }
 
 MEASURES = {
-    "labels": Measure(("classifier",), "accuracy and the like on labelled text", _labels),
-    "likelihood": Measure(("causal",), "perplexity and bits per byte of running text", _likelihood),
-    "loss": Measure(
-        ("masked", "bidirectional", "seq2seq", "causal"), "the losses of pretraining, on other text", _loss
+    "labels": Measure(("classifier",), "accuracy and the like on labelled text", ("output", "max_length"), _labels),
+    "likelihood": Measure(
+        ("causal",), "perplexity and bits per byte of running text", ("max_length", "stride"), _likelihood
     ),
-    "pseudo_likelihood": Measure(("masked",), "likelihood with every token masked in turn", _pseudo_likelihood),
-    "minimal_pairs": Measure((*_SCORES,), "acceptable sentences beside others (BLiMP)", _minimal_pairs),
-    "translation": Measure(("seq2seq",), "BLEU and chrF of translations", _translation),
+    "loss": Measure((*OBJECTIVES,), "the losses of pretraining, on other text", ("max_length", "target"), _loss),
+    "pseudo_likelihood": Measure(
+        ("masked",), "likelihood of running text with every token masked in turn", ("max_length",), _pseudo_likelihood
+    ),
+    "minimal_pairs": Measure(
+        (*_SCORES,), "how often the acceptable sentence of a pair is likelier (BLiMP's jsonl)", (), _minimal_pairs
+    ),
+    "translation": Measure(
+        ("seq2seq",),
+        "BLEU and chrF of what the model makes of the sources",
+        ("output", "max_length", "num_beams", "lowercase", "target"),
+        _translation,
+    ),
 }
 
 
 def _documents(store: "TokenStore") -> "list[np.ndarray]":
     """Return the token ids of every document, memory-mapped."""
     starts = store.document_starts
-    return [store.token_ids[start:end] for start, end in zip(starts[:-1], starts[1:], strict=True)]
+    return [store.token_ids[start:end] for start, end in pairwise(starts)]
 
 
 def _per_unit(nats: float, tokens: "np.ndarray", store: "TokenStore") -> dict[str, float]:
@@ -333,12 +349,17 @@ def _per_unit(nats: float, tokens: "np.ndarray", store: "TokenStore") -> dict[st
     }
 
 
-def _context(evaluated: Evaluated, model: "PreTrainedModel") -> int | None:
+def _context(evaluated: Evaluated, model: Any) -> int | None:
     """Return how many tokens the model reads at once; None if it has no bound and the command line gives none."""
-    longest, asked = getattr(model.config, "max_position_embeddings", None), evaluated.options.max_length
+    asked = evaluated.options.max_length
     if asked is not None:
         _refuse_too_long(asked, model)
-    return longest if asked is None else asked
+    return _positions(model) if asked is None else asked
+
+
+def _positions(model: Any) -> int | None:
+    """Return how many tokens the model has positions for; None for one that reads without end."""
+    return getattr(model.config, "max_position_embeddings", None)
 
 
 def _describe(store: "TokenStore", source: str) -> str:
@@ -349,7 +370,7 @@ def _table(shown: Mapping[str, float]) -> list[str]:
     return [f"{name.replace('_', ' '):<28}{value:>12.4f}" for name, value in shown.items()]
 
 
-def _refuse_too_long(length: int, model: "PreTrainedModel") -> None:
-    positions = getattr(model.config, "max_position_embeddings", None)
+def _refuse_too_long(length: int, model: Any) -> None:
+    positions = _positions(model)
     if positions is not None and length > positions:
         raise ConfigError(f"--max_length is {length}, but the model takes {positions} tokens; lower it")
