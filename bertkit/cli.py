@@ -18,8 +18,10 @@ VERBS = {
     "average": "average the weights of a run's last checkpoints into a new one",
     "evaluate": "evaluate a checkpoint on text or labelled text",
     "features": "turn text into vectors with a frozen checkpoint",
+    "import": "make a checkpoint of weights that another program wrote (AllenAI's ELMo)",
 }
 """Verb -> what it does; `bertkit/stages/<verb>.py` has a function `main` that takes the verb's arguments."""
+_FILES = {"import": "import_checkpoint"}  # a module named `import` could not be imported
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from bertkit.config import ConfigError, nearest
 
             raise ConfigError(f"unknown verb {verb!r}{nearest(verb, VERBS)}")
-        importlib.import_module(f"bertkit.stages.{verb}").main(rest[:-1])
+        importlib.import_module(f"bertkit.stages.{_FILES.get(verb, verb)}").main(rest[:-1])
     except KeyboardInterrupt:  # a training catches the signal itself and saves first
         print(f"bertkit {verb}: interrupted", file=sys.stderr)
         return 130

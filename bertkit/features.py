@@ -254,7 +254,7 @@ def _check_arguments(
 def _choose_max_length(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int | None, *, pairs: bool
 ) -> int:
-    most = model.config.max_position_embeddings
+    most = getattr(model.config, "max_position_embeddings", sys.maxsize)  # a recurrent model takes any length
     least = tokenizer.num_special_tokens_to_add(pair=pairs) + 1
     if max_length is None:
         return min(most, tokenizer.model_max_length)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import docstring_parser
 import transformers
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
 from .modeling_bert import (
     BERT_PRESETS,
@@ -22,6 +22,7 @@ from .modeling_bert import (
     BertEncoderForSequenceClassification,
     BertEncoderModel,
 )
+from .modeling_elmo import ELMO_PRESETS, ElmoConfig, ElmoForPreTraining, ElmoModel
 from .modeling_gpt import GPT_PRESETS, GptConfig, GptForCausalLM, GptModel
 from .modeling_rnn import RNN_PRESETS, RnnConfig, RnnForCausalLM, RnnModel
 from .modeling_transformer import (
@@ -30,6 +31,7 @@ from .modeling_transformer import (
     TransformerForConditionalGeneration,
     TransformerModel,
 )
+from .tokenization_elmo import ElmoCharacterTokenizer
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,12 @@ FAMILIES = {
             "AutoModelForSequenceClassification": BertEncoderForSequenceClassification,
         },
         presets=BERT_PRESETS,
+        default_preset="base",
+    ),
+    "elmo": Family(
+        config_class=ElmoConfig,
+        auto_classes={"AutoModel": ElmoModel, "AutoModelForPreTraining": ElmoForPreTraining},
+        presets=ELMO_PRESETS,
         default_preset="base",
     ),
     "gpt": Family(
@@ -223,6 +231,9 @@ def _register() -> None:
         for name, model_class in family.auto_classes.items():
             AUTO_CLASSES[name].register(family.config_class, model_class, exist_ok=True)
             model_class.register_for_auto_class(name)
+    # The one family with a tokenizer of its own; where a folder names another (a WordPiece one), that is loaded.
+    AutoTokenizer.register(ElmoConfig, ElmoCharacterTokenizer, exist_ok=True)
+    ElmoCharacterTokenizer.register_for_auto_class()
 
 
 _register()

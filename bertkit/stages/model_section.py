@@ -63,7 +63,11 @@ def build_fresh_model(
             "model.max_position_embeddings or lower the row length"
         )
     torch.manual_seed(keyed_seed(seed, "weights"))
-    return build_model(config, auto_class)
+    model = build_model(config, auto_class)
+    if getattr(config, "token_input", None) == "characters":  # an ELMo that spells its tokens
+        reader: Any = model
+        reader.read_vocabulary(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))))
+    return model
 
 
 def load_resumed_model(

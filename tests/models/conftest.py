@@ -10,6 +10,7 @@ SMALL = {
     "vocab_size": 61,
     "hidden_size": 32,
     "embedding_size": 24,
+    "cell_size": 40,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "intermediate_size": 48,

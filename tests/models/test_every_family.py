@@ -58,17 +58,25 @@ def test_outputs_have_their_documented_shapes(small_model, small_batch, family, 
     shapes = {name: tuple(value.shape) for name, value in outputs.items()}
     encoded = {"encoder_last_hidden_state": (3, 10, 32)}
     besides = {"bert": {"pooler_output": (3, 32)}, "transformer": encoded}  # the last hidden state of a base model
+    pretraining = {
+        "bert": {
+            "mlm_loss": (),
+            "next_sentence_loss": (),
+            "prediction_logits": (3, 10, 61),
+            "seq_relationship_logits": (3, 2),
+        },
+        "elmo": {
+            "forward_loss": (),
+            "backward_loss": (),
+            "forward_logits": (3, 10, 61),
+            "backward_logits": (3, 10, 61),
+        },
+    }
     assert (
         shapes
         == {
             "AutoModel": {"last_hidden_state": (3, 10, 32), **besides.get(family, {})},
-            "AutoModelForPreTraining": {
-                "loss": (),
-                "mlm_loss": (),
-                "next_sentence_loss": (),
-                "prediction_logits": (3, 10, 61),
-                "seq_relationship_logits": (3, 2),
-            },
+            "AutoModelForPreTraining": {"loss": (), **pretraining.get(family, {})},
             "AutoModelForMaskedLM": {"loss": (), "logits": (3, 10, 61)},
             "AutoModelForCausalLM": {"loss": (), "logits": (3, 10, 61)},
             "AutoModelForSeq2SeqLM": {"loss": (), "logits": (3, 10, 61), **encoded},
