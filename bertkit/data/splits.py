@@ -1,5 +1,6 @@
 """The training and the evaluation part of a corpus, as the `data` section of a recipe names them."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bertkit.data.arguments import DataArguments, PairDataArguments
@@ -60,28 +61,57 @@ def build_stores(
     Raises:
         DataError: a source that cannot be read.
     """
-    how = arguments if isinstance(arguments, DataArguments) else _whole_lines(arguments)
-    stores = []
     if arguments.eval is not None:
-        for source, load in ((arguments.train, _load_train), (arguments.eval, _load_eval)):
-            if is_store(source):
-                store = TokenStore.open(str(source).removeprefix(STORE))
-                store.check_made_by(tokenizer, how)
-            else:
-                store = TokenStore.build(load(arguments), tokenizer, how, quiet=quiet)
-            stores.append(store)
-        return stores[0], stores[1]
+        return (
+            _open_or_build(arguments.train, _load_train, arguments, tokenizer, quiet=quiet),
+            _open_or_build(arguments.eval, _load_eval, arguments, tokenizer, quiet=quiet),
+        )
     if is_store(arguments.train):
         raise DataError(f"data.train is {arguments.train}, of which nothing can be held out; give data.eval")
     train, evaluation = split_documents(arguments)
+    how = _how(arguments)
     return (
         TokenStore.build(train, tokenizer, how, quiet=quiet),
         TokenStore.build(evaluation, tokenizer, how, quiet=quiet),
     )
 
 
-def _whole_lines(arguments: PairDataArguments) -> DataArguments:
-    """Say how a store of pairs is made: a side is one sentence, whatever sentences are in it."""
+def build_store(
+    arguments: DataArguments | PairDataArguments, tokenizer: "PreTrainedTokenizerBase", *, quiet: bool = False
+) -> TokenStore:
+    """Tokenize all that `data.train` names, or open what an earlier run tokenized; nothing is held out.
+
+    Args:
+        arguments: the `data` section.
+        tokenizer: a fast tokenizer.
+        quiet: no progress bar.
+
+    Raises:
+        DataError: a source that cannot be read.
+    """
+    return _open_or_build(arguments.train, _load_train, arguments, tokenizer, quiet=quiet)
+
+
+def _open_or_build(
+    source: str | list[str],
+    load: Callable[[DataArguments | PairDataArguments], Documents],
+    arguments: DataArguments | PairDataArguments,
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    quiet: bool,
+) -> TokenStore:
+    how = _how(arguments)
+    if not is_store(source):
+        return TokenStore.build(load(arguments), tokenizer, how, quiet=quiet)
+    store = TokenStore.open(str(source).removeprefix(STORE))
+    store.check_made_by(tokenizer, how)
+    return store
+
+
+def _how(arguments: DataArguments | PairDataArguments) -> DataArguments:
+    """Say how a store is made; in one of pairs a side is one sentence, whatever sentences are in it."""
+    if isinstance(arguments, DataArguments):
+        return arguments
     return DataArguments(
         train=arguments.train,
         sentences="line",

@@ -69,6 +69,18 @@ def saved_auto_class(folder: Path) -> str | None:
     return {**names, **_NATIVE_AUTO_CLASSES}.get(architectures[0])
 
 
+def saved_family(folder: Path) -> str | None:
+    """Return the family of bertkit that a checkpoint's model is of, None for one that is of none.
+
+    Args:
+        folder: a checkpoint folder.
+    """
+    from bertkit.models import FAMILIES
+
+    names = {family.config_class.model_type: name for name, family in FAMILIES.items()}
+    return {**names, NATIVE_BERT: "bert"}.get(_read_config(folder).get("model_type", ""))
+
+
 def load_checkpoint(folder: Path, auto_class: str, **settings: Any) -> "PreTrainedModel":
     """Load a checkpoint of bertkit, or of transformers' BERT, into a class of bertkit.
 

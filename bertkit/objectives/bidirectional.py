@@ -55,6 +55,7 @@ class BidirectionalObjective:
         ValueError: the tokenizer lacks a special token.
     """
 
+    families: ClassVar[tuple[str, ...]] = ("elmo",)
     arguments_class: ClassVar[type] = BidirectionalArguments
     data_class: ClassVar[type] = DataArguments
     pipeline_tag: ClassVar[str] = "feature-extraction"

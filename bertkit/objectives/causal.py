@@ -58,6 +58,7 @@ class CausalObjective:
         ValueError: the tokenizer lacks a special token.
     """
 
+    families: ClassVar[tuple[str, ...]] = ("rnn", "gpt")
     arguments_class: ClassVar[type] = CausalArguments
     data_class: ClassVar[type] = DataArguments
     pipeline_tag: ClassVar[str] = "text-generation"

@@ -92,6 +92,7 @@ class MaskedObjective:
         ValueError: the tokenizer lacks a special token that masking needs.
     """
 
+    families: ClassVar[tuple[str, ...]] = ("bert",)
     arguments_class: ClassVar[type] = MaskedArguments
     data_class: ClassVar[type] = DataArguments
     pipeline_tag: ClassVar[str] = "fill-mask"

@@ -32,6 +32,8 @@ class Objective(Protocol[Rows]):
     Whatever is random about a row is keyed by seed, epoch and its place, and never drawn from a generator that remembers.
     """
 
+    families: ClassVar[tuple[str, ...]]
+    """The model families that are pretrained by it."""
     arguments_class: ClassVar[type]
     """Dataclass of its settings, the `objective` section of a recipe."""
     data_class: ClassVar[type]

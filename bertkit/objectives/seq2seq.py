@@ -62,6 +62,7 @@ class Seq2SeqObjective:
         ValueError: the tokenizer lacks a special token.
     """
 
+    families: ClassVar[tuple[str, ...]] = ("rnn_seq2seq", "transformer")
     arguments_class: ClassVar[type] = Seq2SeqArguments
     data_class: ClassVar[type] = PairDataArguments
     pipeline_tag: ClassVar[str] = "text2text-generation"

@@ -123,13 +123,13 @@ def test_what_is_wrong_is_said_in_one_line(classifier, reviews, capsys, options,
 
 def test_predictions_are_not_asked_of_a_language_model(checkpoint, corpus, tmp_path, capsys):
     assert main(["evaluate", str(checkpoint), str(corpus), "--output", str(tmp_path / "p.jsonl")]) == 2
-    assert "--output is for the predictions of a classifier" in capsys.readouterr().err
+    assert "--output says nothing to the measure loss" in capsys.readouterr().err
 
 
 def test_an_encoder_without_a_head_cannot_be_evaluated(checkpoint, corpus, tmp_path, capsys):
     load_model(checkpoint, "AutoModel").save_pretrained(tmp_path / "encoder")
     assert main(["evaluate", str(tmp_path / "encoder"), str(corpus)]) == 2
-    assert "neither a classifier nor a masked language model" in capsys.readouterr().err
+    assert "neither a language model nor a classifier" in capsys.readouterr().err
 
 
 def test_no_recipe_stands_in_front_of_a_library_that_it_needs():

@@ -1,0 +1,1 @@
+"""How good a language model is: likelihood of text, minimal pairs, translations."""

@@ -1,0 +1,376 @@
+"""What `bertkit evaluate` can measure of a checkpoint, and of which checkpoints."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertkit.config import ConfigError
+from bertkit.objectives import OBJECTIVES
+
+if TYPE_CHECKING:
+    import numpy as np
+    from accelerate import Accelerator
+    from jsonargparse import Namespace
+    from transformers import PreTrainedTokenizerFast
+
+    from bertkit.data.token_store import TokenStore
+    from bertkit.evaluation.likelihood import TokenIds
+
+CLASSIFIER = "AutoModelForSequenceClassification"
+_PARTS = ("train", "train_target", "eval", "eval_target", "eval_fraction")  # of a recipe's data; here there is one part
+
+
+@dataclass
+class Evaluated:
+    """A checkpoint, and what is asked of it."""
+
+    options: "Namespace"
+    """The command line, as `bertkit evaluate` reads it."""
+    folder: Path
+    auto_class: str
+    """Which head the checkpoint was saved with."""
+    kind: str
+    """The objective that such models are pretrained by, or `classifier`."""
+    tokenizer: "PreTrainedTokenizerFast"
+    accelerator: "Accelerator"
+
+    @property
+    def quiet(self) -> bool:
+        """No progress bar."""
+        return self.options.quiet or not self.accelerator.is_main_process
+
+    def recipe(self) -> dict[str, Any]:
+        """Return the recipe that the checkpoint was trained with; nothing for one that bertkit did not train."""
+        from bertkit.config import load_yaml
+
+        path = self.folder / "recipe.yaml"
+        recipe = load_yaml(path) if path.is_file() else {}
+        for section, settings in recipe.items():
+            if section in ("data", "task", "objective") and not isinstance(settings, dict):
+                raise ConfigError(f"{path} is damaged: {section} is {settings!r} and no mapping of settings")
+        return recipe
+
+    def settings(self, arguments_class: type, section: str, *, without: Sequence[str] = ()) -> dict[str, Any]:
+        """Return the fields of `arguments_class` that the recipe or the command line's `data` section gives, the latter first.
+
+        Raises:
+            ConfigError: the command line gives one that this kind of checkpoint does not know.
+        """
+        known = [field.name for field in fields(arguments_class) if field.name not in without]
+        chosen = {name: value for name, value in self.recipe().get(section, {}).items() if name in known}
+        for name, value in vars(self.options.data).items() if section == "data" else ():
+            if value is not None:
+                if name not in known:
+                    raise ConfigError(f"--data.{name} says nothing to this kind of checkpoint; leave it out")
+                chosen[name] = value
+        return chosen
+
+    def model(self, auto_class: str) -> Any:
+        """Load the checkpoint into a head, in evaluation mode, on the accelerator's device."""
+        from bertkit.hub.checkpoints import load_checkpoint
+
+        return load_checkpoint(self.folder, auto_class).to(self.accelerator.device)
+
+    def data(self, data_class: type) -> Any:
+        """Return the `data` section by which INPUT, running text or pairs, is read."""
+        return data_class(
+            **self.settings(data_class, "data", without=_PARTS),
+            train=self.options.input,
+            **({} if self.options.target is None else {"train_target": self.options.target}),
+        )
+
+    def store(self, data_class: type) -> "TokenStore":
+        """Tokenize INPUT."""
+        from bertkit.data.splits import build_store
+
+        with self.accelerator.main_process_first():
+            return build_store(self.data(data_class), self.tokenizer, quiet=self.quiet)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Something to measure."""
+
+    kinds: tuple[str, ...]
+    """Of which checkpoints. What comes first in the table is measured where nothing else is asked for."""
+    does: str
+    """For the help."""
+    takes: tuple[str, ...]
+    """Options of the command line that say something to it."""
+    run: Callable[[Evaluated], list[str]]
+    """Measures, and returns the lines to print."""
+
+
+def _labels(evaluated: Evaluated) -> list[str]:
+    from bertkit.tasks.labelled_data import LabelledDataArguments, read_labelled_texts
+    from bertkit.tasks.predictions import write_predictions
+    from bertkit.tasks.results import majority_label, majority_metrics
+    from bertkit.tasks.sequence_classification import SequenceClassificationArguments, SequenceClassificationTask
+    from bertkit.training.evaluation import add_up_batches
+
+    options, accelerator = evaluated.options, evaluated.accelerator
+    settings = evaluated.settings(LabelledDataArguments, "data", without=("train", "eval", "test"))
+    data = LabelledDataArguments(**settings, train=options.input)
+    model = evaluated.model(CLASSIFIER)
+    label_names = [model.config.id2label[number] for number in range(model.config.num_labels)]
+    settings = evaluated.settings(SequenceClassificationArguments, "task")
+    if options.max_length is not None:
+        settings["max_length"] = options.max_length
+    task = SequenceClassificationTask(SequenceClassificationArguments(**settings), evaluated.tokenizer, label_names)
+    _refuse_too_long(task.arguments.max_length, model)
+    with accelerator.main_process_first():
+        examples = read_labelled_texts(options.input, data.columns, default_split="test")
+    batches = task.batches(examples, training=False)
+    evaluation = add_up_batches(model, batches, accelerator, batch_size=options.batch_size, quiet=options.quiet)
+    guess = majority_label(examples)
+    baseline = majority_metrics(guess, examples, label_names)
+    lines = [f"{len(examples):,} examples of {options.input}", f"{'':<20}{'':>12}{'majority':>12}"]
+    for name, value in evaluation.compute().items():
+        beside = f"{baseline[name]:>12.4f}" if name in baseline else ""
+        lines.append(f"{name.replace('_', ' '):<20}{value:>12.4f}{beside}")
+    if options.output is not None and accelerator.is_main_process:
+        write_predictions(Path(options.output), examples, evaluation.totals["logits"], label_names)
+        lines.append(f"predictions: {options.output}")
+    return lines
+
+
+def _loss(evaluated: Evaluated) -> list[str]:
+    from bertkit.objectives.batches import ObjectiveBatches
+    from bertkit.objectives.masked import offers_pairs
+    from bertkit.training.evaluation import evaluate_batches
+
+    options = evaluated.options
+    objective_class = OBJECTIVES[evaluated.kind]
+    store = evaluated.store(objective_class.data_class)
+    settings = evaluated.settings(objective_class.arguments_class, "objective")
+    if evaluated.kind == "masked":
+        settings["next_sentence"] = evaluated.auto_class == "AutoModelForPreTraining" and offers_pairs(store)
+    if options.max_length is not None and "block_size" in [f.name for f in fields(objective_class.arguments_class)]:
+        settings["block_size"] = options.max_length
+    objective = objective_class(objective_class.arguments_class(**settings), evaluated.tokenizer)
+    model = evaluated.model(objective.auto_class)
+    if objective.max_positions is not None:
+        _refuse_too_long(objective.max_positions, model)
+    batches = ObjectiveBatches(objective, store, batch_size=options.batch_size, training=False)
+    metrics = evaluate_batches(
+        model, batches, evaluated.accelerator, batch_size=options.batch_size, quiet=options.quiet
+    )
+    shown = {**metrics, "unigram floor of the loss": batches.loss_floor}
+    if evaluated.kind == "masked":
+        shown["perplexity of masked tokens"] = math.exp(metrics[objective.loss_terms[0]])
+    words = _describe(store, options.input)
+    if evaluated.kind == "masked" and evaluated.auto_class != objective.auto_class:
+        words += "; next sentences are not evaluated, which takes several documents of several sentences"
+    return [words, *_table(shown)]
+
+
+def _likelihood(evaluated: Evaluated) -> list[str]:
+    from bertkit.data.arguments import DataArguments
+    from bertkit.evaluation.likelihood import causal_likelihoods
+    from bertkit.objectives.special_tokens import ends_of_text
+
+    options = evaluated.options
+    store = evaluated.store(DataArguments)
+    model = evaluated.model(evaluated.auto_class)
+    context = _context(evaluated, model)
+    bos_token_id, eos_token_id = ends_of_text(evaluated.tokenizer, "causal")
+    scores = causal_likelihoods(
+        model,
+        _documents(store),
+        bos_token_id=bos_token_id,
+        eos_token_id=eos_token_id,
+        context=context,
+        stride=options.stride,
+        quiet=evaluated.quiet,
+    )
+    read = "from end to end" if context is None else f"windows of {context}, stride {options.stride or context // 2}"
+    return [f"{_describe(store, options.input)}; {read}", *_table(_per_unit(-scores.nats.sum(), scores.tokens, store))]
+
+
+def _pseudo_likelihood(evaluated: Evaluated) -> list[str]:
+    from bertkit.data.arguments import DataArguments
+
+    options = evaluated.options
+    store = evaluated.store(DataArguments)
+    model = evaluated.model("AutoModelForMaskedLM")
+    longest = (_context(evaluated, model) or 0) - 2  # [CLS] and [SEP]
+    texts = [
+        document[start : start + longest]
+        for document in _documents(store)
+        for start in range(0, len(document), longest)
+    ]
+    scores = _score_masked(evaluated, model, texts)
+    shown = {f"pseudo-{name}": value for name, value in _per_unit(-scores.nats.sum(), scores.tokens, store).items()}
+    described = f"{_describe(store, options.input)}; texts of at most {longest} tokens, every token masked in turn"
+    return [described, *_table(shown)]
+
+
+def _minimal_pairs(evaluated: Evaluated) -> list[str]:
+    from bertkit.evaluation.minimal_pairs import compare_pairs, read_pairs
+
+    model = evaluated.model("AutoModelForMaskedLM" if evaluated.kind == "masked" else evaluated.auto_class)
+    pairs = read_pairs(evaluated.options.input)
+    longest = _context(evaluated, model)
+
+    def score(texts: list[str]) -> "np.ndarray":
+        token_ids = evaluated.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        for text, ids in zip(texts, token_ids, strict=True):
+            if longest is not None and len(ids) + 2 > longest:
+                raise ConfigError(
+                    f"a sentence of {len(ids)} tokens does not fit a model of {longest} positions: {text[:60]!r}…"
+                )
+        return _SCORES[evaluated.kind](evaluated, model, token_ids).nats
+
+    results = compare_pairs(pairs, score)
+    width = max(len(result.name) for result in results)
+    lines = [f"{'':<{width}}  accuracy   pairs    ties"]
+    for result in results:
+        lines.append(f"{result.name:<{width}}  {result.accuracy:>8.4f}{result.pairs:>8,}{result.ties:>8,}")
+    mean = sum(result.accuracy for result in results) / len(results)
+    total, ties = len(pairs), sum(result.ties for result in results)
+    return [*lines, f"{'mean of the paradigms':<{width}}  {mean:>8.4f}{total:>8,}{ties:>8,}"]
+
+
+def _translation(evaluated: Evaluated) -> list[str]:
+    from bertkit.data.pairs import load_pairs
+    from bertkit.evaluation.translation import score_translations, translate
+
+    options, objective_class = evaluated.options, OBJECTIVES["seq2seq"]
+    data = evaluated.data(objective_class.data_class)
+    pairs = list(load_pairs(data.train, data.train_target, data))
+    for number, pair in enumerate(pairs, start=1):
+        if len(pair) != 2:
+            raise ConfigError(f"{options.input}, pair {number}: one of the two texts is empty; leave the pair out")
+    translations = translate(
+        evaluated.model(evaluated.auto_class),
+        evaluated.tokenizer,
+        [source for source, _ in pairs],
+        num_beams=options.num_beams,
+        batch_size=options.batch_size,
+        max_source_length=options.max_length,
+        quiet=evaluated.quiet,
+    )
+    scores = score_translations(translations, [target for _, target in pairs], lowercase=options.lowercase)
+    lines = [f"{len(pairs):,} pairs of {options.input}; beams: {options.num_beams}"]
+    lines += [f"{score.name:<8}{score.value:>8.2f}   {score.signature}" for score in scores]
+    if options.output is not None and evaluated.accelerator.is_main_process:
+        path = Path(options.output)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{translation}\n" for translation in translations), encoding="utf-8")
+        lines.append(f"translations: {path}")
+    return lines
+
+
+def _score_causal(evaluated: Evaluated, model: Any, texts: "Sequence[TokenIds]") -> Any:
+    from bertkit.evaluation.likelihood import causal_likelihoods
+    from bertkit.objectives.special_tokens import ends_of_text
+
+    bos_token_id, eos_token_id = ends_of_text(evaluated.tokenizer, "causal")
+    return causal_likelihoods(
+        model,
+        texts,
+        bos_token_id=bos_token_id,
+        eos_token_id=eos_token_id,
+        context=_context(evaluated, model),
+        quiet=evaluated.quiet,
+    )
+
+
+def _score_bidirectional(evaluated: Evaluated, model: Any, texts: "Sequence[TokenIds]") -> Any:
+    from bertkit.evaluation.likelihood import bidirectional_likelihoods
+    from bertkit.objectives.special_tokens import ends_of_text
+
+    bos_token_id, eos_token_id = ends_of_text(evaluated.tokenizer, "bidirectional")
+    return bidirectional_likelihoods(
+        model, texts, bos_token_id=bos_token_id, eos_token_id=eos_token_id, quiet=evaluated.quiet
+    )
+
+
+def _score_masked(evaluated: Evaluated, model: Any, texts: "Sequence[TokenIds]") -> Any:
+    from bertkit.evaluation.likelihood import pseudo_likelihoods
+    from bertkit.tokenization import is_continuation
+
+    tokenizer = evaluated.tokenizer
+    return pseudo_likelihoods(
+        model,
+        texts,
+        cls_token_id=tokenizer.cls_token_id,
+        sep_token_id=tokenizer.sep_token_id,
+        mask_token_id=tokenizer.mask_token_id,
+        is_continuation=is_continuation(tokenizer),
+        quiet=evaluated.quiet,
+    )
+
+
+_SCORES: Mapping[str, Callable[..., Any]] = {
+    "causal": _score_causal,
+    "bidirectional": _score_bidirectional,
+    "masked": _score_masked,
+}
+
+MEASURES = {
+    "labels": Measure(("classifier",), "accuracy and the like on labelled text", ("output", "max_length"), _labels),
+    "likelihood": Measure(
+        ("causal",), "perplexity and bits per byte of running text", ("max_length", "stride"), _likelihood
+    ),
+    "loss": Measure((*OBJECTIVES,), "the losses of pretraining, on other text", ("max_length", "target"), _loss),
+    "pseudo_likelihood": Measure(
+        ("masked",), "likelihood of running text with every token masked in turn", ("max_length",), _pseudo_likelihood
+    ),
+    "minimal_pairs": Measure(
+        (*_SCORES,), "how often the acceptable sentence of a pair is likelier (BLiMP's jsonl)", (), _minimal_pairs
+    ),
+    "translation": Measure(
+        ("seq2seq",),
+        "BLEU and chrF of what the model makes of the sources",
+        ("output", "max_length", "num_beams", "lowercase", "target"),
+        _translation,
+    ),
+}
+
+
+def _documents(store: "TokenStore") -> "list[np.ndarray]":
+    """Return the token ids of every document, memory-mapped."""
+    starts = store.document_starts
+    return [store.token_ids[start:end] for start, end in pairwise(starts)]
+
+
+def _per_unit(nats: float, tokens: "np.ndarray", store: "TokenStore") -> dict[str, float]:
+    """Return the loss of a text by its units; ends of documents count as tokens and words."""
+    sizes = store.metadata
+    return {
+        "loss per token": nats / tokens.sum(),
+        "perplexity per token": math.exp(nats / tokens.sum()),
+        "perplexity per word": math.exp(nats / (sizes.num_words + sizes.num_documents)),
+        "bits per byte": nats / math.log(2) / sizes.num_normalised_bytes,
+    }
+
+
+def _context(evaluated: Evaluated, model: Any) -> int | None:
+    """Return how many tokens the model reads at once; None if it has no bound and the command line gives none."""
+    asked = evaluated.options.max_length
+    if asked is not None:
+        _refuse_too_long(asked, model)
+    return _positions(model) if asked is None else asked
+
+
+def _positions(model: Any) -> int | None:
+    """Return how many tokens the model has positions for; None for one that reads without end."""
+    return getattr(model.config, "max_position_embeddings", None)
+
+
+def _describe(store: "TokenStore", source: str) -> str:
+    return f"{store.metadata.num_words:,} words, {store.metadata.num_tokens:,} tokens of {source}"
+
+
+def _table(shown: Mapping[str, float]) -> list[str]:
+    return [f"{name.replace('_', ' '):<28}{value:>12.4f}" for name, value in shown.items()]
+
+
+def _refuse_too_long(length: int, model: Any) -> None:
+    positions = _positions(model)
+    if positions is not None and length > positions:
+        raise ConfigError(f"--max_length is {length}, but the model takes {positions} tokens; lower it")

@@ -1,0 +1,154 @@
+import json
+import math
+
+import pytest
+import torch
+
+from bertkit.cli import main
+from bertkit.data.splits import build_store
+from bertkit.models import FAMILIES, build_config, build_model
+from bertkit.objectives import OBJECTIVES
+from bertkit.stages.evaluate import _LANGUAGE_MODELS
+from bertkit.stages.measures import MEASURES
+from bertkit.tokenization import load_tokenizer
+
+SMALL = {
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 48,
+    "cell_size": 32,
+    "embedding_size": 32,
+    "max_position_embeddings": 32,
+}
+
+
+@pytest.fixture(scope="module")
+def saved(checkpoint, tmp_path_factory):
+    """Save a small language model of a family, with the tokenizer of the tests' checkpoint; return its folder."""
+
+    def save(family):
+        folder = tmp_path_factory.mktemp(family)
+        tokenizer = load_tokenizer(checkpoint)
+        head = next(name for name in _LANGUAGE_MODELS if name in FAMILIES[family].auto_classes)
+        if family == "bert":
+            head = "AutoModelForMaskedLM"
+        known = FAMILIES[family].config_class.__annotations__
+        settings = {name: value for name, value in SMALL.items() if name in known}
+        ends = {
+            "bos_token_id": tokenizer.cls_token_id,
+            "eos_token_id": tokenizer.sep_token_id,
+            "decoder_start_token_id": tokenizer.cls_token_id,
+        }
+        settings |= {name: value for name, value in ends.items() if name in known}
+        torch.manual_seed(0)
+        config = build_config(family, vocab_size=len(tokenizer), initializer_range=0.2, **settings)
+        build_model(config, head).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return save
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text(
+        "\n\n".join(["The film was very good and the story was brave.", "A dull scene.", "Bad actor. " * 20])
+    )
+    return path
+
+
+def figures(output):
+    """Read the number at the end of every line, by the words before it."""
+    found = {}
+    for line in output.splitlines():
+        name, _, value = line.rpartition(" ")
+        if value.replace(".", "").replace("-", "").isdigit():
+            found[name.strip()] = float(value)
+    return found
+
+
+def test_every_family_is_pretrained_by_one_objective_and_has_a_measure():
+    of_family = {family: [name for name, o in OBJECTIVES.items() if family in o.families] for family in FAMILIES}
+    assert all(len(names) == 1 for names in of_family.values()), of_family
+    for (name,) in of_family.values():
+        assert any(name in measure.kinds for measure in MEASURES.values())
+
+
+@pytest.mark.parametrize("family", OBJECTIVES["causal"].families)
+def test_likelihood_is_told_by_token_word_and_byte(saved, text, tmp_path, capsys, family):
+    folder = saved(family)
+    assert main(["evaluate", str(folder), str(text), f"--data.cache_dir={tmp_path / 'cache'}"]) == 0
+    output = capsys.readouterr().out
+    told = figures(output)
+    tokenizer = load_tokenizer(folder)
+    data = OBJECTIVES["causal"].data_class(train=str(text), cache_dir=str(tmp_path / "cache"))
+    store = build_store(data, tokenizer, quiet=True)
+    tokens = store.metadata.num_tokens + store.metadata.num_documents
+    nats = told["loss per token"] * tokens
+    assert 0 < told["loss per token"] < 3 * math.log(len(tokenizer))
+    assert told["perplexity per token"] == pytest.approx(math.exp(told["loss per token"]), rel=1e-3)
+    words = store.metadata.num_words + store.metadata.num_documents
+    assert told["perplexity per word"] == pytest.approx(math.exp(nats / words), rel=1e-2)
+    assert told["bits per byte"] == pytest.approx(nats / math.log(2) / store.metadata.num_normalised_bytes, abs=1e-3)
+    bounded = "max_position_embeddings" in FAMILIES[family].config_class.__annotations__
+    assert ("windows of 32, stride 16" in output) == bounded and ("from end to end" in output) != bounded
+
+
+@pytest.mark.parametrize(
+    "family", [name for o in ("causal", "bidirectional", "masked") for name in OBJECTIVES[o].families]
+)
+def test_minimal_pairs_are_compared_for_every_family_with_a_likelihood(saved, tmp_path, capsys, family):
+    pairs = tmp_path / "pairs.jsonl"
+    records = [("The film was good.", "The was film good."), ("A brave actor.", "A brave actor.")] * 2
+    pairs.write_text("".join(json.dumps({"sentence_good": g, "sentence_bad": b}) + "\n" for g, b in records))
+    assert main(["evaluate", str(saved(family)), str(pairs), "--measure", "minimal_pairs"]) == 0
+    row = next(line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("pairs "))
+    assert row[2:] == ["4", "2"] and float(row[1]) in (0.25, 0.75)
+
+
+@pytest.mark.parametrize("family", OBJECTIVES["masked"].families)
+def test_pseudo_likelihood_says_that_it_is_one(saved, text, capsys, family):
+    folder = saved(family)
+    assert main(["evaluate", str(folder), str(text), "--measure", "pseudo_likelihood", "--max_length", "20"]) == 0
+    output = capsys.readouterr().out
+    assert "texts of at most 18 tokens" in output and figures(output)["pseudo-bits per byte"] > 0
+
+
+@pytest.mark.parametrize("family", OBJECTIVES["seq2seq"].families)
+def test_translations_are_scored_and_written(saved, tmp_path, capsys, family):
+    (tmp_path / "source.txt").write_text("the film was good\na bad actor\n")
+    (tmp_path / "target.txt").write_text("good the film was\nactor bad a\n")
+    pairs = tmp_path / "pairs.tsv"
+    pairs.write_text("the film was good\tgood the film was\na bad actor\tactor bad a\n")
+    aligned = [str(tmp_path / "source.txt"), "--target", str(tmp_path / "target.txt")]
+    folder, told = saved(family), []
+    for number, named in enumerate((aligned, [str(pairs)])):
+        output = tmp_path / f"out{number}.txt"
+        options = ["--measure", "translation", "--num_beams", "2", "--max_length", "16", "--output", str(output)]
+        assert main(["evaluate", str(folder), *named, *options]) == 0
+        printed = capsys.readouterr().out
+        assert "nrefs:1|case:mixed|eff:no|tok:13a" in printed and "chrF2" in printed
+        told.append((output.read_text(), [line for line in printed.splitlines() if line[:4] in ("BLEU", "chrF")]))
+        assert len(output.read_text().splitlines()) == 2
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize(
+    ("family", "options", "message"),
+    [
+        (
+            "gpt",
+            ["--measure", "translation"],
+            "--measure translation is not for a causal model; it has likelihood, loss",
+        ),
+        ("gpt", ["--measure", "likelyhood"], "unknown --measure 'likelyhood'; did you mean likelihood?"),
+        ("gpt", ["--num_beams", "3"], "--num_beams says nothing to the measure likelihood; leave it out"),
+        ("gpt", ["--max_length", "33"], "--max_length is 33, but the model takes 32 tokens; lower it"),
+        ("gpt", ["--stride", "40"], "the stride is 40; it must be from 1 to the context of 32 tokens"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(saved, text, capsys, family, options, message):
+    assert main(["evaluate", str(saved(family)), str(text), *options]) == 2
+    assert message in capsys.readouterr().err.strip().splitlines()[-1]
