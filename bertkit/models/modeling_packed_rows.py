@@ -100,11 +100,11 @@ def split_rows(
         return None
     filled = is_token.any(dim=1)
     tokens = is_token.flatten().nonzero().squeeze(1)  # (tokens,)
-    if len(tokens) == 0:  # no kernel runs on nothing: one step is made up, which no state and no token gets to see
-        is_token = (
-            torch.zeros_like(is_token).index_fill(1, tokens.new_zeros(1), True) & (filled.cumsum(0) == 0)[:, None]
-        )
-        tokens, starts = is_token.flatten().nonzero().squeeze(1), is_token
+    if (
+        len(tokens) == 0
+    ):  # no kernel runs on nothing: a step in each row is made up, which no token and no state gets to see
+        starts = is_token.index_fill(1, tokens.new_zeros(1), True)
+        tokens = starts.flatten().nonzero().squeeze(1)
     sequence = starts.flatten().cumsum(0)[tokens] - 1  # (tokens,) the sequence of each token
     lengths = sequence.bincount()  # (sequences,)
     step = torch.arange(len(tokens), device=tokens.device) - (lengths.cumsum(0) - lengths)[sequence]
