@@ -26,8 +26,10 @@ from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
 from .modeling_dropout import Dropout
+from .modeling_example_attention import Examples, runs_example_by_example
 from .modeling_heads import POOLINGS, ForSequenceClassification, cross_entropy
 from .modeling_layers import SelfAttention, TransformerLayer
+from .modeling_linear import Linear
 from .modeling_neighbours import neighbour_queries_and_keys, sine_positions
 from .modeling_packing import attention_bias, first_positions, states_at
 
@@ -158,7 +160,7 @@ class BertEncoderPooler(nn.Module):
 
     def __init__(self, config: BertEncoderConfig) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dense = Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, first_token_states: torch.Tensor) -> torch.Tensor:
         """Map (examples, hidden) to (examples, hidden)."""
@@ -170,10 +172,10 @@ class BertEncoderLMHead(nn.Module):
 
     def __init__(self, config: BertEncoderConfig) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dense = Linear(config.hidden_size, config.hidden_size)
         self.activation = ACT2FN[config.hidden_act]
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
+        self.decoder = Linear(config.hidden_size, config.vocab_size)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Map (..., hidden) to (..., vocab)."""
@@ -283,9 +285,19 @@ class BertEncoderModel(BertEncoderPreTrainedModel):
         wanted = output_positions
         if output_positions is not None and starts is not None:
             wanted = torch.cat([output_positions, starts])
+        examples = None
+        if (
+            self.training
+            and self.config._attn_implementation == "sdpa"
+            and runs_example_by_example(hidden_states, self.config.num_attention_heads)
+        ):
+            examples = Examples.of(position_ids, attention_mask, hidden_states.shape[:2])
         for layer in self.layers[:-1]:
-            hidden_states = layer(hidden_states, bias, **kwargs)
-        hidden_states = self.layers[-1](hidden_states, bias, wanted, **kwargs)  # nothing reads its other positions
+            hidden_states = layer(hidden_states, bias, examples=examples, **kwargs)
+        if examples is not None and wanted is not None:
+            examples = examples.at(wanted)
+        # Nothing reads the last layer's other positions.
+        hidden_states = self.layers[-1](hidden_states, bias, wanted, examples=examples, **kwargs)
         pooled = None
         if self.pooler is not None and starts is not None:
             if output_positions is None:
@@ -325,7 +337,7 @@ class BertEncoderForPreTraining(BertEncoderPreTrainedModel):
         super().__init__(config)
         self.model = BertEncoderModel(config)
         self.lm_head = BertEncoderLMHead(config)
-        self.next_sentence_head = nn.Linear(config.hidden_size, 2)
+        self.next_sentence_head = Linear(config.hidden_size, 2)
         self.post_init()
 
     @can_return_tuple
@@ -454,7 +466,7 @@ class BertEncoderForNextSentencePrediction(BertEncoderPreTrainedModel):
     def __init__(self, config: BertEncoderConfig) -> None:
         super().__init__(config)
         self.model = BertEncoderModel(config)
-        self.next_sentence_head = nn.Linear(config.hidden_size, 2)
+        self.next_sentence_head = Linear(config.hidden_size, 2)
         self.post_init()
 
     @can_return_tuple

@@ -17,6 +17,16 @@ def _dropped(probability: float) -> int:
     return min(round(probability * _LEVELS), _LEVELS - 1)
 
 
+def random_bits(count: int) -> torch.Tensor:
+    """Draw 16 random bits for each of `count` elements, on a CPU: (count,) int16."""
+    return torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[:count]
+
+
+def kept(bits: torch.Tensor, probability: float, out: torch.Tensor) -> torch.Tensor:
+    """Write into `out`, of the shape of `bits`, 1 where an element is kept and 0 where it is dropped; return it."""
+    return torch.ge(bits, _dropped(probability) - _LEVELS // 2, out=out)
+
+
 def keep_mask(like: torch.Tensor, probability: float, dtype: torch.dtype) -> torch.Tensor:
     """Draw which elements are kept, on a CPU.
 
@@ -28,10 +38,7 @@ def keep_mask(like: torch.Tensor, probability: float, dtype: torch.dtype) -> tor
     Returns:
         1 where an element is kept and 0 where it is dropped, of `like`'s shape.
     """
-    bits = torch.empty(-(-like.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
-    mask = torch.empty(like.numel(), dtype=dtype)
-    torch.ge(bits[: like.numel()], _dropped(probability) - _LEVELS // 2, out=mask)
-    return mask.view(like.shape)
+    return kept(random_bits(like.numel()), probability, torch.empty(like.numel(), dtype=dtype)).view(like.shape)
 
 
 def keep_scale(probability: float) -> float:

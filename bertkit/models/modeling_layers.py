@@ -16,6 +16,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .modeling_dropout import Dropout, draws_own_mask, dropped_attention_weights
+from .modeling_example_attention import Examples, example_attention, runs_example_by_example
+from .modeling_linear import Linear
 from .modeling_packing import states_at
 
 
@@ -73,14 +75,15 @@ class SelfAttention(nn.Module):
         self.num_heads = config.num_attention_heads
         self.head_dim = config.hidden_size // config.num_attention_heads
         self.scaling = self.head_dim**-0.5
-        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
-        self.output = nn.Linear(config.hidden_size, config.hidden_size)
+        self.qkv = Linear(config.hidden_size, 3 * config.hidden_size)
+        self.output = Linear(config.hidden_size, config.hidden_size)
 
     def forward(
         self,
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         positions: torch.Tensor | None = None,
+        examples: Examples | None = None,
         past_key_values: Cache | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -91,6 +94,7 @@ class SelfAttention(nn.Module):
             attention_mask: added to the scores; broadcastable to (batch, heads, seq, seq). Without it a causal module bars
                 the future itself.
             positions: (n,) flat indices into (batch * seq) of the results that are wanted. None: all.
+            examples: where the examples are and the same positions wanted of them, if they may be taken one by one.
             past_key_values: keys and values of earlier positions, which are seen too; these are added to it.
             **kwargs: passed on to the attention function.
 
@@ -99,12 +103,16 @@ class SelfAttention(nn.Module):
             None if the function keeps none.
         """
         batch, seq, _ = hidden_states.shape
-        qkv = self.qkv(hidden_states).view(batch, seq, 3, self.num_heads, self.head_dim)
+        qkv = self.qkv(hidden_states)
+        dropout = self.config.attention_probs_dropout_prob if self.training else 0.0
+        if examples is not None and dropout and runs_example_by_example(qkv, self.num_heads):
+            context = example_attention(qkv, examples, heads=self.num_heads, scaling=self.scaling, dropout=dropout)
+            return self.output(context), None
+        qkv = qkv.view(batch, seq, 3, self.num_heads, self.head_dim)
         # Copied into the order that matrix products want once, not once for each of the three and again in the products.
         query, key, value = qkv.permute(2, 0, 3, 1, 4).contiguous().unbind()  # (batch, heads, seq, head_dim)
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx)  # (batch, heads, past + seq, head_dim)
-        dropout = self.config.attention_probs_dropout_prob if self.training else 0.0
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
         if dropout and draws_own_mask(hidden_states) and self.config._attn_implementation == "sdpa":
             attend = eager_attention  # torch has no fused attention with dropout on CPUs, and its steps are slower
@@ -123,9 +131,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__()
-        self.intermediate = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.intermediate = Linear(config.hidden_size, config.intermediate_size)
         self.activation = ACT2FN[config.hidden_act]
-        self.output = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.output = Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Map (..., hidden) to (..., hidden)."""
@@ -158,6 +166,7 @@ class TransformerLayer(GradientCheckpointingLayer):
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         positions: torch.Tensor | None = None,
+        examples: Examples | None = None,
         **kwargs: Any,
     ) -> torch.Tensor:
         """Run the layer.
@@ -166,16 +175,18 @@ class TransformerLayer(GradientCheckpointingLayer):
             hidden_states: (batch, seq, hidden); pass it by position, as checkpointing and output capturing need it.
             attention_mask: added to the scores; broadcastable to (batch, heads, seq, seq).
             positions: (n,) flat indices into (batch * seq) of the results that are wanted. None: all.
+            examples: where the examples are and the same positions wanted of them, if they may be taken one by one.
             **kwargs: past_key_values, as `SelfAttention` takes it; others reach the attention function.
 
         Returns:
             (batch, seq, hidden), or (n, hidden) at the positions.
         """
         if self.norm_first:
-            attended, _ = self.attention(self.attention_norm(hidden_states), attention_mask, positions, **kwargs)
+            normalised = self.attention_norm(hidden_states)
+            attended, _ = self.attention(normalised, attention_mask, positions, examples, **kwargs)
             hidden_states = self.dropout.add_to(states_at(hidden_states, positions), attended)
             return self.dropout.add_to(hidden_states, self.feed_forward(self.feed_forward_norm(hidden_states)))
-        attended, _ = self.attention(hidden_states, attention_mask, positions, **kwargs)
+        attended, _ = self.attention(hidden_states, attention_mask, positions, examples, **kwargs)
         hidden_states = states_at(hidden_states, positions)
         hidden_states = self.attention_norm(self.dropout.add_to(hidden_states, attended))
         return self.feed_forward_norm(self.dropout.add_to(hidden_states, self.feed_forward(hidden_states)))

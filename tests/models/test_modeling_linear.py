@@ -1,0 +1,68 @@
+"""The quicker linear layer is nn.Linear, in outputs and gradients, and steps aside where it does not apply."""
+
+import pytest
+import torch
+from torch import nn
+
+from bertkit.models import modeling_linear
+from bertkit.models.modeling_linear import Linear
+
+
+def twins(inputs, outputs, bias=True):
+    torch.manual_seed(0)
+    layer = Linear(inputs, outputs, bias=bias)
+    plain = nn.Linear(inputs, outputs, bias=bias).double()
+    plain.load_state_dict(layer.state_dict())
+    return layer, plain
+
+
+@pytest.mark.parametrize("shape", [(64, 5), (3, 40, 16), (2, 3, 50, 64), (5, 16), (16,)], ids=str)
+@pytest.mark.parametrize("outputs", [1, 48, 257])
+@pytest.mark.parametrize("bias", [True, False])
+def test_outputs_and_gradients_are_those_of_nn_linear(shape, outputs, bias):
+    layer, plain = twins(shape[-1], outputs, bias)
+    states = torch.randn(shape, requires_grad=True)
+    expected = plain(states.double())
+    got = layer(states)
+    torch.testing.assert_close(got, expected.float())
+    direction = torch.randn_like(got)
+    wanted = torch.autograd.grad(expected, [states, *plain.parameters()], direction.double())
+    for ours, theirs in zip(torch.autograd.grad(got, [states, *layer.parameters()], direction), wanted, strict=True):
+        torch.testing.assert_close(ours, theirs.float(), atol=5e-5, rtol=1e-5)
+
+
+def test_states_and_gradients_may_lie_in_any_order():
+    layer, plain = twins(16, 24)
+    states = torch.randn(16, 100).t().requires_grad_()
+    direction = torch.randn(24, 100).t()
+    got = torch.autograd.grad(layer(states), [states, *layer.parameters()], direction)
+    wanted = torch.autograd.grad(plain(states.double()), [states, *plain.parameters()], direction.double())
+    for ours, theirs in zip(got, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs.float(), atol=5e-5, rtol=1e-5)
+
+
+def test_frozen_parameters_get_no_gradient_and_inputs_still_do():
+    layer, plain = twins(16, 24)
+    layer.requires_grad_(False)
+    states = torch.randn(100, 16, requires_grad=True)
+    layer(states).sum().backward()
+    (wanted,) = torch.autograd.grad(plain(states.double()).sum(), states)
+    torch.testing.assert_close(states.grad, wanted.float())
+    assert layer.weight.grad is None and layer.bias.grad is None
+
+
+@pytest.mark.skipif(not modeling_linear._HAS_ONEDNN, reason="torch was built without oneDNN")
+def test_it_is_used_in_training_in_full_precision_only(monkeypatch):
+    layer, states, calls = Linear(8, 8), torch.zeros(100, 8), []
+    quicker = modeling_linear._Linear.apply
+    monkeypatch.setattr(modeling_linear._Linear, "apply", lambda *args: calls.append(1) or quicker(*args))
+    layer(states)
+    assert len(calls) == 1
+    with torch.no_grad():
+        layer(states)
+    layer(states[:1])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(states).dtype == torch.bfloat16
+    layer.double()(states.double())
+    torch.compile(layer.float(), backend="eager")(states)
+    assert len(calls) == 1
