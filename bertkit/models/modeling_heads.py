@@ -5,6 +5,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.function import once_differentiable
 from transformers import PreTrainedConfig
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils.generic import can_return_tuple
@@ -43,10 +44,34 @@ def cross_entropy(
         A scalar; 0 where there is no label at all.
     """
     labels = labels.flatten()
-    total = F.cross_entropy(
-        logits.flatten(0, -2).float(), labels, ignore_index=IGNORED, reduction="sum", label_smoothing=label_smoothing
-    )
+    logits = logits.flatten(0, -2).float()
+    if logits.device.type == "cpu" and not label_smoothing and not torch.compiler.is_compiling():
+        total = _SummedCrossEntropy.apply(logits, labels)
+    else:
+        total = F.cross_entropy(
+            logits, labels, ignore_index=IGNORED, reduction="sum", label_smoothing=label_smoothing
+        )
     return normalised(total, (labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
+
+
+class _SummedCrossEntropy(torch.autograd.Function):
+    """torch's cross entropy, with half the passes over the logits on a CPU: 1 % of a BERT mini's step."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        log_probs = logits.log_softmax(dim=-1)
+        counted = (labels != IGNORED)[:, None]
+        classes = labels[:, None].where(counted, 0)
+        ctx.save_for_backward(log_probs, classes, counted)
+        return -log_probs.gather(1, classes).where(counted, 0).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_total: torch.Tensor) -> tuple[torch.Tensor, None]:
+        log_probs, classes, counted = ctx.saved_tensors
+        scale = grad_total * counted  # (n, 1)
+        grad = log_probs.exp().mul_(scale)
+        return grad.scatter_add_(1, classes, -scale), None
 
 
 def classification_loss(

@@ -31,6 +31,16 @@ def test_cross_entropy_is_torchs_mean_over_the_labels_that_count(labels):
     )
 
 
+@pytest.mark.parametrize("labels", [[0, -100, 2, 1], [-100, -100, -100, 2], [-100] * 4], ids=str)
+@pytest.mark.parametrize("size", [1.0, 1e4])
+def test_the_gradient_of_cross_entropy_is_torchs(labels, size):
+    logits, labels = (size * torch.randn(4, 3, dtype=torch.float64)).requires_grad_(), torch.tensor(labels)
+    ours = cross_entropy(logits, labels, torch.tensor(7))
+    oracle = F.cross_entropy(logits.float(), labels, reduction="sum") / 7
+    torch.testing.assert_close(ours, oracle)
+    torch.testing.assert_close(torch.autograd.grad(ours, logits), torch.autograd.grad(oracle, logits))
+
+
 @pytest.mark.parametrize("problem_type", PROBLEMS)
 def test_classification_loss_is_torchs(problem_type):
     logits, labels = logits_and_labels(problem_type)
