@@ -124,7 +124,10 @@ def test_version_is_that_of_the_installed_package(capsys):
         (["pretrain", *NEEDED, "--training.max_steps", "0"], "training.max_steps is 0; it must be greater than 0"),
         (["pretrain", *NEEDED, "--objective.next_sentence", "maybe"], "next_sentence is 'maybe'; it takes true or false"),
         (["pretrain", *NEEDED, "--objective.masking_unit", "words"], "it takes token, whole_word or span"),
-        (["pretrain", *NEEDED, "--objective.name", "maskd"], "unknown objective 'maskd'; choose from bidirectional, causal, masked"),
+        (
+            ["pretrain", *NEEDED, "--objective.name", "maskd"],
+            "unknown objective 'maskd'; choose from bidirectional, causal, masked",
+        ),
         (["pretrain", *NEEDED, "--model", "3"], "model is '3'; it takes a mapping"),
         (["pretrain", *NEEDED, "stray"], "unrecognized arguments: stray"),
         (["pretrain", "--config"], "argument --config: expected one argument"),

@@ -48,9 +48,7 @@ def cross_entropy(
     if logits.device.type == "cpu" and not label_smoothing and not torch.compiler.is_compiling():
         total = _SummedCrossEntropy.apply(logits, labels)
     else:
-        total = F.cross_entropy(
-            logits, labels, ignore_index=IGNORED, reduction="sum", label_smoothing=label_smoothing
-        )
+        total = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum", label_smoothing=label_smoothing)
     return normalised(total, (labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
 
 
