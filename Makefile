@@ -5,9 +5,9 @@
 #   make test         the tests, but for those that need minutes; PYTEST_ARGS="-k packing" is passed on
 #   make test-all     all tests
 #   make chaos        kill a pretraining 50 times and compare it with one left alone
-#   make check        linter, formatter, types, and whether docs/api.md is what the docstrings say
+#   make check        linter, formatter, types, and whether docs/api.md and README's table are what the code says
 #   make format       put the sources into the house format
-#   make docs         write docs/api.md anew
+#   make docs         write docs/api.md and the README's table of families anew
 #   make bench        bertkit beside its peers; writes docs/benchmarks.md
 #
 # Tests read real text from the folder that BERTKIT_DATA names, and skip what needs it where it is not set.
@@ -48,6 +48,7 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python docs/generate_api.py --check
+	$(BIN)/python docs/generate_families.py --check
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
@@ -55,6 +56,7 @@ format: $(INSTALLED)
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/generate_api.py
+	$(BIN)/python docs/generate_families.py
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/run.py

@@ -14,7 +14,18 @@ from griffe2md import ConfigDict, render_object_docs
 DOCS = Path(__file__).parent
 PAGE = DOCS / "api.md"
 
-PUBLIC = ("config", "tokenization", "data", "objectives", "models", "training", "tasks", "features", "hub")
+PUBLIC = (
+    "config",
+    "tokenization",
+    "data",
+    "objectives",
+    "models",
+    "training",
+    "tasks",
+    "features",
+    "evaluation",
+    "hub",
+)
 """Modules and rooms of the library in the order of the road; what stages and the command line do, `bertkit --help` says."""
 
 INTRODUCTION = """\

@@ -255,8 +255,8 @@ def entropy(counts: np.ndarray) -> float:
     Args:
         counts: (kinds,) how often each occurs; not all 0.
 
-    >>> entropy(np.array([2, 0, 2])) == np.log(2)
-    True
+    >>> round(entropy(np.array([2, 0, 2])), 4)
+    0.6931
     """
     shares = counts[counts > 0] / counts.sum()
     return float(-(shares * np.log(shares)).sum())

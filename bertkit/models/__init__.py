@@ -51,34 +51,16 @@ class Family:
 
 
 FAMILIES = {
-    "bert": Family(
-        config_class=BertEncoderConfig,
-        auto_classes={
-            "AutoModel": BertEncoderModel,
-            "AutoModelForPreTraining": BertEncoderForPreTraining,
-            "AutoModelForMaskedLM": BertEncoderForMaskedLM,
-            "AutoModelForNextSentencePrediction": BertEncoderForNextSentencePrediction,
-            "AutoModelForSequenceClassification": BertEncoderForSequenceClassification,
-        },
-        presets=BERT_PRESETS,
+    "rnn": Family(
+        config_class=RnnConfig,
+        auto_classes={"AutoModel": RnnModel, "AutoModelForCausalLM": RnnForCausalLM},
+        presets=RNN_PRESETS,
         default_preset="base",
     ),
     "elmo": Family(
         config_class=ElmoConfig,
         auto_classes={"AutoModel": ElmoModel, "AutoModelForPreTraining": ElmoForPreTraining},
         presets=ELMO_PRESETS,
-        default_preset="base",
-    ),
-    "gpt": Family(
-        config_class=GptConfig,
-        auto_classes={"AutoModel": GptModel, "AutoModelForCausalLM": GptForCausalLM},
-        presets=GPT_PRESETS,
-        default_preset="base",
-    ),
-    "rnn": Family(
-        config_class=RnnConfig,
-        auto_classes={"AutoModel": RnnModel, "AutoModelForCausalLM": RnnForCausalLM},
-        presets=RNN_PRESETS,
         default_preset="base",
     ),
     "rnn_seq2seq": Family(
@@ -91,6 +73,24 @@ FAMILIES = {
         config_class=TransformerConfig,
         auto_classes={"AutoModel": TransformerModel, "AutoModelForSeq2SeqLM": TransformerForConditionalGeneration},
         presets=TRANSFORMER_PRESETS,
+        default_preset="base",
+    ),
+    "gpt": Family(
+        config_class=GptConfig,
+        auto_classes={"AutoModel": GptModel, "AutoModelForCausalLM": GptForCausalLM},
+        presets=GPT_PRESETS,
+        default_preset="base",
+    ),
+    "bert": Family(
+        config_class=BertEncoderConfig,
+        auto_classes={
+            "AutoModel": BertEncoderModel,
+            "AutoModelForPreTraining": BertEncoderForPreTraining,
+            "AutoModelForMaskedLM": BertEncoderForMaskedLM,
+            "AutoModelForNextSentencePrediction": BertEncoderForNextSentencePrediction,
+            "AutoModelForSequenceClassification": BertEncoderForSequenceClassification,
+        },
+        presets=BERT_PRESETS,
         default_preset="base",
     ),
 }
