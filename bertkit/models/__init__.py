@@ -100,6 +100,9 @@ AUTO_CLASSES = {name: getattr(transformers, name) for family in FAMILIES.values(
 # Fields of every config that a task sets; the rest of transformers' common fields is not for a recipe to set.
 TASK_FIELDS = ("num_labels", "id2label", "label2id", "problem_type")
 
+# Fields that decide what fresh weights are drawn, and nothing else of a model.
+FRESH_WEIGHT_FIELDS = ("initializer_range", "initial_attention")
+
 
 class ConfigField(NamedTuple):
     """A setting of a family, for a help listing."""

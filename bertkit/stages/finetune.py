@@ -44,7 +44,9 @@ def build_parser(arguments: Sequence[str]) -> RecipeParser:
         "--from_scratch",
         type=bool,
         default=False,
-        help="Keep architecture and tokenizer of `model.from`, but not its weights: what pretraining is worth.",
+        help="Keep shape and tokenizer of `model.from`, but not its weights: what pretraining is worth. The fresh weights are "
+        "drawn as the family draws them, whatever the checkpoint's own were, unless `model.initializer_range` or "
+        "`model.initial_attention` are given.",
     )
     parser.add_class_arguments(LabelledDataArguments, "data", help="The labelled texts")
     parser.add_class_arguments(task.arguments_class, "task", help="What is learned from them")

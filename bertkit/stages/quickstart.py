@@ -3,6 +3,7 @@
 Every step is a command that a user could type, and is shown before it is run.
 """
 
+import itertools
 import json
 import shlex
 import subprocess
@@ -13,10 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from bertkit.config import ConfigError, RecipeParser
+from bertkit.data.keyed_random import keyed_permutation
 
-ARTICLES = 20  # to tell apart in fine-tuning: those with the most paragraphs
-PARAGRAPHS_TO_LEARN_FROM = 16  # of each of them: few labels, which is where pretraining matters
-PARAGRAPHS_TO_CHOOSE_BY = 4  # of each of them: which epoch was the best
+SENTENCES = {
+    "train": 1000,
+    "eval": 200,
+    "test": 1000,
+}  # to fine-tune on, to choose the epoch by, and held out to test on
+WORDS = (8, 40)  # of those sentences, the fewest and the most
+ARTICLES = 20  # whose held-out paragraphs become vectors: those with the most paragraphs
 HELD_OUT = 0.15  # of each article, its end: never pretrained on, and what all figures are measured on
 SHORTEST_PARAGRAPH = 15  # words
 _PAGES = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
@@ -57,8 +63,8 @@ def quickstart(folder: Path, *, max_steps: int | None = None) -> None:
     figures = write_corpus(folder / "data")
     print(
         f"{figures['articles']} articles; {figures['train_paragraphs']:,} paragraphs to pretrain on, "
-        f"{figures['eval_paragraphs']:,} held out; of the {ARTICLES} longest articles {figures['labelled']} paragraphs "
-        f"labelled with their article, and {figures['test']} held-out ones to test on"
+        f"{figures['eval_paragraphs']:,} held out; {SENTENCES['train']:,} sentences to fine-tune on, every second one with its "
+        f"words shuffled, and {SENTENCES['test']:,} held-out ones to test on"
     )
 
     _headline(2, "A WordPiece tokenizer, trained on it")
@@ -80,28 +86,28 @@ def quickstart(folder: Path, *, max_steps: int | None = None) -> None:
     fills = fill_masks(run / "last")
     print("\n".join(f"  {sentence}\n      -> {', '.join(words)}" for sentence, words in fills.items()))
 
-    _headline(5, "Fine-tuning: which article is a paragraph from? Pretrained, and from scratch with the same budget")
+    _headline(5, "Fine-tuning: are the words in order, or shuffled? Pretrained, and from scratch with the same budget")
     labelled = [
         part
         for name in ("train", "eval", "test")
-        for part in (f"--data.{name}", folder / "data" / f"articles_{name}.tsv")
+        for part in (f"--data.{name}", folder / "data" / f"word_order_{name}.tsv")
     ]
     accuracies = {}
     for name, fresh in (("pretrained", "false"), ("from-scratch", "true")):
-        output_dir = folder / f"articles-{name}"
-        _bertkit("finetune", "--config", "quickstart-articles", "--model.from", run / "last", "--from_scratch", fresh,
+        output_dir = folder / f"word-order-{name}"
+        _bertkit("finetune", "--config", "quickstart-word-order", "--model.from", run / "last", "--from_scratch", fresh,
                  *labelled, "--output_dir", output_dir)  # fmt: skip
         results = json.loads((output_dir / "results.json").read_text())
         accuracies[name] = results["runs"][0]["test"]["accuracy"]
         majority = results["majority"]["test"]["accuracy"]
 
-    _headline(6, "Features: every held-out paragraph as a vector")
+    _headline(6, f"Features: the held-out paragraphs of the {ARTICLES} longest articles as vectors")
     vectors = folder / "features.parquet"
-    _bertkit("features", run / "last", folder / "data" / "articles_test.tsv", "--output", vectors)
-    neighbours = nearest_neighbours(vectors, folder / "data" / "articles_test.tsv")
+    _bertkit("features", run / "last", folder / "data" / "articles.tsv", "--output", vectors)
+    neighbours = nearest_neighbours(vectors, folder / "data" / "articles.tsv")
 
     _headline(7, "Everything loads back through transformers' Auto classes")
-    loaded = load_everything(run / "last", folder / "articles-pretrained" / "best")
+    loaded = load_everything(run / "last", folder / "word-order-pretrained" / "best")
     print("\n".join(f"  {line}" for line in loaded))
 
     state = json.loads((run / "last" / "state" / "trainer_state.json").read_text())
@@ -117,9 +123,13 @@ def quickstart(folder: Path, *, max_steps: int | None = None) -> None:
             f"{state['metrics']['eval_next_sentence_accuracy']:.1%} right (guessing: 50 %)",
             run,
         ),
-        ("article of a paragraph, pretrained", f"{accuracies['pretrained']:.1%} right", folder / "articles-pretrained"),
-        ("  from scratch, same budget", f"{accuracies['from-scratch']:.1%} right", folder / "articles-from-scratch"),
-        ("  always the commonest article", f"{majority:.1%} right", ""),
+        (
+            "in order or shuffled, pretrained",
+            f"{accuracies['pretrained']:.1%} of held-out sentences right",
+            folder / "word-order-pretrained",
+        ),
+        ("  from scratch, same budget", f"{accuracies['from-scratch']:.1%} right", folder / "word-order-from-scratch"),
+        ("  always the same answer", f"{majority:.1%} right", ""),
         (
             "nearest neighbour by features",
             f"{neighbours:.1%} of the same article (chance: about {1 / ARTICLES:.0%})",
@@ -134,18 +144,21 @@ def quickstart(folder: Path, *, max_steps: int | None = None) -> None:
 
 
 def write_corpus(folder: Path) -> dict[str, int]:
-    """Write the articles as text to pretrain on and as labelled paragraphs.
+    """Write the articles as text to pretrain on, sentences in and out of order, and paragraphs labelled with their article.
 
     Args:
-        folder: gets `pretrain.txt` and `held_out.txt` (a paragraph a line, a blank line between articles) and
-            `articles_train.tsv`, `articles_eval.tsv` and `articles_test.tsv` (columns text and label).
+        folder: gets `pretrain.txt` and `held_out.txt` (a paragraph a line, a blank line between articles), and with the
+            columns text and label `word_order_train.tsv`, `word_order_eval.tsv`, `word_order_test.tsv` and `articles.tsv`,
+            the latter two from held-out text only.
 
     Returns:
-        How much there is of each.
+        How much there is of each text.
 
     Raises:
         ValueError: gensim is not installed.
     """
+    from bertkit.data.sentences import split_sentences
+
     articles = read_articles()
     folder.mkdir(parents=True)
     cut = {title: round(len(paragraphs) * (1 - HELD_OUT)) for title, paragraphs in articles.items()}
@@ -153,30 +166,58 @@ def write_corpus(folder: Path) -> dict[str, int]:
         "pretrain": {title: paragraphs[: cut[title]] for title, paragraphs in articles.items()},
         "held_out": {title: paragraphs[cut[title] :] for title, paragraphs in articles.items()},
     }
+    sentences = {}
     for name, part in parts.items():
         documents = ["\n".join(paragraphs) for paragraphs in part.values() if paragraphs]
         (folder / f"{name}.txt").write_text("\n\n".join(documents) + "\n", encoding="utf-8")
+        cuts = (split_sentences(paragraphs, mode="split", language="en") for paragraphs in part.values())
+        found = dict.fromkeys(sentence for pieces in cuts for sentence in pieces)  # each once
+        sentences[name] = [sentence for sentence in found if WORDS[0] <= len(sentence.split()) <= WORDS[1]]
 
+    known = set(sentences["pretrain"])
+    unknown = [sentence for sentence in sentences["held_out"] if sentence not in known]
+    learned_from = word_order(sentences["pretrain"], SENTENCES["train"] + SENTENCES["eval"])
+    _write_table(folder / "word_order_train.tsv", learned_from[: SENTENCES["train"]])
+    _write_table(folder / "word_order_eval.tsv", learned_from[SENTENCES["train"] :])
+    _write_table(folder / "word_order_test.tsv", word_order(unknown, SENTENCES["test"]))
     longest = sorted(articles, key=lambda title: -len(articles[title]))[:ARTICLES]
-    wanted = PARAGRAPHS_TO_LEARN_FROM + PARAGRAPHS_TO_CHOOSE_BY
-    spread = {title: parts["pretrain"][title][:: max(cut[title] // wanted, 1)][:wanted] for title in longest}
-    labelled = {
-        "articles_train": {title: paragraphs[PARAGRAPHS_TO_CHOOSE_BY:] for title, paragraphs in spread.items()},
-        "articles_eval": {title: paragraphs[:PARAGRAPHS_TO_CHOOSE_BY] for title, paragraphs in spread.items()},
-        "articles_test": {title: parts["held_out"][title] for title in longest},
-    }
-    counts = {}
-    for name, part in labelled.items():
-        lines = [f"{paragraph}\t{title}" for title, paragraphs in part.items() for paragraph in paragraphs]
-        (folder / f"{name}.tsv").write_text("\n".join(["text\tlabel", *lines]) + "\n", encoding="utf-8")
-        counts[name] = len(lines)
+    labelled = [(paragraph, title) for title in longest for paragraph in parts["held_out"][title]]
+    _write_table(folder / "articles.tsv", labelled)
     return {
         "articles": len(articles),
         "train_paragraphs": sum(map(len, parts["pretrain"].values())),
         "eval_paragraphs": sum(map(len, parts["held_out"].values())),
-        "labelled": counts["articles_train"],
-        "test": counts["articles_test"],
     }
+
+
+def word_order(sentences: Sequence[str], count: int) -> list[tuple[str, str]]:
+    """Draw sentences and shuffle the words of every second one, but for its first and last, which case and full stop give away.
+
+    The task is a coarse form of the bigram shift of Conneau et al. 2018, https://arxiv.org/abs/1805.01070: single words tell
+    nothing of the label.
+
+    Args:
+        sentences: what to draw from, of four words or more that are not all the same.
+        count: how many; at most as many as there are.
+
+    Returns:
+        (sentence, "in order" or "shuffled"), the same ones each time.
+    """
+    examples = []
+    for number, place in enumerate(keyed_permutation(len(sentences), "sentences")[:count]):
+        sentence = sentences[place]
+        if number % 2:
+            first, *inner, last = sentence.split()
+            orders = (keyed_permutation(len(inner), "words", place, attempt) for attempt in itertools.count())
+            changed = ([inner[word] for word in order] for order in orders)
+            sentence = " ".join([first, *next(words for words in changed if words != inner), last])
+        examples.append((sentence, ("in order", "shuffled")[number % 2]))
+    return examples
+
+
+def _write_table(path: Path, examples: Sequence[tuple[str, str]]) -> None:
+    lines = ["text\tlabel", *("\t".join(example) for example in examples)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def read_articles() -> dict[str, list[str]]:

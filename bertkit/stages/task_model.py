@@ -36,7 +36,8 @@ def build_task_model(
         auto_class: which head, by its Auto class.
         tokenizer: what the inputs come from.
         max_length: longest example, in tokens.
-        from_scratch: fresh weights everywhere: what the same model learns without having been pretrained.
+        from_scratch: fresh weights everywhere: what the same model learns without having been pretrained. They are drawn as
+            the family draws them unless `settings` say otherwise: the checkpoint's way was chosen for pretraining.
         seed: key of the fresh weights.
 
     Raises:
@@ -47,7 +48,7 @@ def build_task_model(
 
     from bertkit.data.keyed_random import keyed_seed
     from bertkit.hub.checkpoints import load_checkpoint
-    from bertkit.models import FAMILIES, build_config, build_model, family_of
+    from bertkit.models import FAMILIES, FRESH_WEIGHT_FIELDS, build_config, build_model, family_of
 
     torch.manual_seed(keyed_seed(seed, "weights"))
     encoder = load_checkpoint(folder, "AutoModel")
@@ -64,7 +65,8 @@ def build_task_model(
             "tokenizer by --tokenizer"
         )
     fields = FAMILIES[family].config_class.__annotations__
-    config = build_config(family, **{**{name: getattr(encoder.config, name) for name in fields}, **settings})
+    kept = [name for name in fields if not (from_scratch and name in FRESH_WEIGHT_FIELDS)]
+    config = build_config(family, **{**{name: getattr(encoder.config, name) for name in kept}, **settings})
     if config.vocab_size < len(tokenizer):
         raise ConfigError(
             f"the tokenizer of {tokenizer.name_or_path} has {len(tokenizer)} tokens, but the model of {folder} knows "

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+from transformers import AutoModelForPreTraining, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from bertkit.cli import main
 from bertkit.config import RECIPES
@@ -207,6 +207,32 @@ def test_the_pretrained_encoder_is_kept_and_its_twin_has_fresh_weights(command, 
     assert not torch.equal(twin["model.layers.0.attention.qkv.weight"], kept["model.layers.0.attention.qkv.weight"])
     configs = [read(tmp_path / name / "last" / "config.json") for name in ("kept", "twin")]
     assert configs[0] == configs[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "initializer_range", "initial_attention"),
+    [
+        ([], 0.06, "neighbours"),
+        (["--from_scratch", "true"], 0.02, "random"),
+        (["--from_scratch", "true", "--model.initializer_range", 0.1], 0.1, "random"),
+        (["--from_scratch", "true", "--model.initial_attention", "neighbours"], 0.02, "neighbours"),
+    ],
+)
+def test_the_twin_starts_from_the_familys_ordinary_weights_not_from_those_chosen_for_pretraining(
+    command, checkpoint, tmp_path, options, initializer_range, initial_attention
+):
+    pretrained = tmp_path / "pretrained"
+    model = AutoModelForPreTraining.from_pretrained(checkpoint)
+    model.config.initializer_range, model.config.initial_attention = 0.06, "neighbours"
+    model.save_pretrained(pretrained)
+    AutoTokenizer.from_pretrained(checkpoint).save_pretrained(pretrained)
+    run = tmp_path / "run"
+    assert finetune("--model.from", pretrained, *short(command)[2:], "--output_dir", run, *options) == 0
+    config = read(run / "last" / "config.json")
+    assert (config["initializer_range"], config["initial_attention"]) == (initializer_range, initial_attention)
+    if options:
+        weight = load_file(run / "last" / "model.safetensors")["model.embeddings.word_embeddings.weight"]
+        assert weight[1:].std().item() == pytest.approx(initializer_range, rel=0.05)  # row 0, the padding, is zero
 
 
 def test_a_setting_of_the_model_is_taken_over(command, tmp_path):
