@@ -43,7 +43,7 @@ def translate(
         tokenizer: its tokenizer.
         sources: the texts.
         num_beams: beams of the search; 1 is greedy.
-        max_new_tokens: longest translation.
+        max_new_tokens: longest translation, if the model has positions for it.
         batch_size: texts translated at once.
         max_source_length: longest source in tokens, special ones included; what is longer is cut. None: not cut.
         quiet: no progress bar.
@@ -54,6 +54,9 @@ def translate(
     encoded = tokenizer(
         list(sources), truncation=max_source_length is not None, max_length=max_source_length, padding=False
     )["input_ids"]
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is not None:
+        max_new_tokens = min(max_new_tokens, positions - 1)  # one is the token that a translation starts from
     order = np.argsort([-len(ids) for ids in encoded], kind="stable")
     translations = [""] * len(sources)
     for start in tqdm(range(0, len(order), batch_size), desc="translating", unit="batch", disable=quiet):

@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -117,6 +118,7 @@ def differences(one: Path, other: Path) -> list[str]:
             contents = [
                 content.replace(str(run).encode(), b"") for content, run in zip(contents, (one, other), strict=True)
             ]
+            contents = [re.sub(rb"[\d.]+ hours of training", b"", content) for content in contents]
         elif name.name == "trainer_state.json":
             contents = [json.dumps(without_clocks(json.loads(content))).encode() for content in contents]
         elif name.name == "manifest.json":
