@@ -286,11 +286,7 @@ class BertEncoderModel(BertEncoderPreTrainedModel):
         if output_positions is not None and starts is not None:
             wanted = torch.cat([output_positions, starts])
         examples = None
-        if (
-            self.training
-            and self.config._attn_implementation == "sdpa"
-            and runs_example_by_example(hidden_states, self.config.num_attention_heads)
-        ):
+        if self.training and self.config._attn_implementation == "sdpa" and runs_example_by_example(hidden_states):
             examples = Examples.of(position_ids, attention_mask, hidden_states.shape[:2])
         for layer in self.layers[:-1]:
             hidden_states = layer(hidden_states, bias, examples=examples, **kwargs)

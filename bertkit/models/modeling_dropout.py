@@ -33,7 +33,7 @@ def keep_mask(like: torch.Tensor, probability: float, dtype: torch.dtype) -> tor
     Args:
         like: gives the shape.
         probability: of an element to be dropped.
-        dtype: of the mask: a floating type to multiply with, or bool.
+        dtype: of the mask.
 
     Returns:
         1 where an element is kept and 0 where it is dropped, of `like`'s shape.
@@ -82,4 +82,5 @@ def dropped_attention_weights(weights: torch.Tensor, probability: float) -> tupl
         return weights, 1.0
     if not draws_own_mask(weights):
         return F.dropout(weights, probability), 1.0
-    return weights.where(keep_mask(weights, probability, torch.bool), 0), keep_scale(probability)
+    # A product with a mask of floats: `where` with one of bools takes several times as long.
+    return weights * keep_mask(weights, probability, weights.dtype), keep_scale(probability)

@@ -89,13 +89,16 @@ class Examples:
         return Examples(spans, ascending, order.argsort())
 
 
-def runs_example_by_example(hidden_states: torch.Tensor, heads: int) -> bool:
-    """Return whether to take the examples alone: in full precision, on a CPU whose cores one example's heads can fill."""
+def runs_example_by_example(hidden_states: torch.Tensor) -> bool:
+    """Return whether to take the examples alone: in full precision, on one core of a CPU.
+
+    An example is too little work to share it among threads: they would wait for one another thousands of times a step.
+    """
     return (
         draws_own_mask(hidden_states)
         and hidden_states.dtype in (torch.float32, torch.float64)
         and not torch.is_autocast_enabled("cpu")
-        and torch.get_num_threads() <= heads
+        and torch.get_num_threads() == 1
     )
 
 

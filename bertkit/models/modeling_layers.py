@@ -105,7 +105,7 @@ class SelfAttention(nn.Module):
         batch, seq, _ = hidden_states.shape
         qkv = self.qkv(hidden_states)
         dropout = self.config.attention_probs_dropout_prob if self.training else 0.0
-        if examples is not None and dropout and runs_example_by_example(qkv, self.num_heads):
+        if examples is not None and dropout and runs_example_by_example(qkv):
             context = example_attention(qkv, examples, heads=self.num_heads, scaling=self.scaling, dropout=dropout)
             return self.output(context), None
         qkv = qkv.view(batch, seq, 3, self.num_heads, self.head_dim)
