@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "objectives": {"data", "config", "tokenization"},
     "tasks": {"data", "config", "tokenization"},
     "features": {"models", "data", "config", "tokenization", "hub"},
-    "evaluation": {"config"},
+    "evaluation": {"data", "config"},
     "hub": {"models", "training", "data", "config"},
     "training": {"data.keyed_random"},
     "models": set(),

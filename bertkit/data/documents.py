@@ -74,7 +74,7 @@ class Documents:
 
     def __init__(self, readers: list[Reader], sources: list[str]) -> None:
         self.sources = sources
-        self._readers = readers
+        self.readers = readers
         self._num_finished = 0
 
     def paragraphs(self) -> Iterator[str | None]:
@@ -84,7 +84,7 @@ class Documents:
         """
         empty = True
         self._num_finished = 0
-        for reader in self._readers:
+        for reader in self.readers:
             pending = False  # whether the current document has a paragraph yet
             for paragraph in reader.paragraphs():
                 if paragraph is not END_OF_DOCUMENT:
@@ -111,19 +111,19 @@ class Documents:
     @property
     def num_bytes(self) -> int | None:
         """Size of all sources in bytes, as they lie on disk; None where a source does not tell."""
-        sizes = [reader.num_bytes for reader in self._readers]
+        sizes = [reader.num_bytes for reader in self.readers]
         return None if None in sizes else sum(cast("list[int]", sizes))
 
     @property
     def bytes_read(self) -> int:
         """Bytes of `num_bytes` that the running iteration has read; 0 for sources that do not tell."""
-        finished = self._readers[: self._num_finished]
-        running = self._readers[self._num_finished : self._num_finished + 1]
+        finished = self.readers[: self._num_finished]
+        running = self.readers[self._num_finished : self._num_finished + 1]
         return sum(reader.num_bytes or 0 for reader in finished) + sum(reader.bytes_read for reader in running)
 
     def fingerprint(self) -> str:
         """Return a hash of the contents and of the settings that change what comes out of them (64 hex digits)."""
-        return hash_words([reader.fingerprint() for reader in self._readers])
+        return hash_words([reader.fingerprint() for reader in self.readers])
 
     def held_out(self, fraction: float, seed: int, part: Part) -> Documents:
         """Return the documents of one part of a split, in their order.

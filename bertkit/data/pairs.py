@@ -23,6 +23,30 @@ from bertkit.data.documents import (
 )
 
 
+def read_pairs(
+    source: str | list[str], target: str | list[str] | None, arguments: PairDataArguments
+) -> list[tuple[str, str]]:
+    """Read all pairs, each with both of its sides; the arguments are those of `load_pairs`.
+
+    Raises:
+        DataError: also a pair with an empty side, for then what is made of the pairs would not fit the file line by line.
+    """
+    documents = load_pairs(source, target, arguments)
+    pairs: list[tuple[str, str]] = []
+    sides: list[str] = []
+    for reader in documents.readers:
+        for text in reader.paragraphs():
+            if text is not END_OF_DOCUMENT:
+                sides.append(text)
+                continue
+            if len(sides) != 2:
+                place = f"{', '.join(documents.sources)}, pair {len(pairs) + 1}"
+                raise DataError(f"{place}: a side without text; give it some, or take the pair out")
+            pairs.append((sides[0], sides[1]))
+            sides = []
+    return pairs
+
+
 def load_pairs(source: str | list[str], target: str | list[str] | None, arguments: PairDataArguments) -> Documents:
     """Find the pairs that `source` names, with `target` if it is given; nothing is read before they are asked for.
 
@@ -81,7 +105,7 @@ class _TabReader(FileReader):
 
     def paragraphs(self) -> Iterator[str | None]:
         for where, line in self.text_lines():
-            if not line.strip():
+            if not line.strip(" \r\n"):
                 continue
             sides = line.rstrip("\r\n").split("\t")
             if len(sides) != 2:

@@ -5,18 +5,16 @@ Warstadt et al. 2020 (BLiMP), https://arxiv.org/abs/1912.00582. The pairs come a
 equal scores, and a pair whose scores are equal is a tie: half right, and counted.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from bertkit.data.documents import DataError
+from bertkit.data.records import Record, read_file, read_records
+
 GOOD, BAD = "sentence_good", "sentence_bad"
-
-
-class PairsError(ValueError):
-    """A file of pairs that cannot be read; the message is one line that names file and line."""
 
 
 class Pair(NamedTuple):
@@ -45,35 +43,25 @@ def read_pairs(source: str | Path) -> list[Pair]:
         source: a file or a folder.
 
     Raises:
-        PairsError: no such file, no pairs, or a line that is none.
+        DataError: no such file, no pairs, or a line that is none; named by file and line.
     """
     source = Path(source)
     files = sorted(source.glob("*.jsonl")) if source.is_dir() else [source]
-    pairs: list[Pair] = []
-    for path in files:
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except UnicodeDecodeError as error:
-            raise PairsError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}); convert it") from error
-        except FileNotFoundError as error:
-            raise PairsError(f"there is no file {path}") from error
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                pairs.append(_parse(line, path, number))
+    records = (
+        (path, record) for path in files for record in read_records(path, ".jsonl", read_file(path), (GOOD, BAD))
+    )
+    pairs = [_pair(record, path) for path, record in records]
     if not pairs:
-        raise PairsError(f"{source} has no minimal pairs; give a .jsonl file whose records have {GOOD} and {BAD}")
+        raise DataError(f"{source} has no minimal pairs; give a .jsonl file whose records have {GOOD} and {BAD}")
     return pairs
 
 
-def _parse(line: str, path: Path, number: int) -> Pair:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise PairsError(f"{path}, line {number}: no JSON ({error})") from error
-    if not isinstance(record, dict) or not all(isinstance(record.get(field), str) for field in (GOOD, BAD)):
-        has = ", ".join(record) if isinstance(record, dict) else type(record).__name__
-        raise PairsError(f"{path}, line {number}: a record needs the texts {GOOD} and {BAD}; it has {has}")
-    return Pair(record[GOOD], record[BAD], str(record.get("UID", path.stem)))
+def _pair(record: Record, path: Path) -> Pair:
+    good, bad = record.fields.get(GOOD), record.fields.get(BAD)
+    if not isinstance(good, str) or not isinstance(bad, str):
+        has = ", ".join(record.fields)
+        raise DataError(f"{record.place}: a record needs the texts {GOOD} and {BAD}; it has {has}")
+    return Pair(good, bad, str(record.fields.get("UID", path.stem)))
 
 
 def compare_pairs(pairs: Sequence[Pair], score: Callable[[list[str]], np.ndarray]) -> list[Paradigm]:

@@ -62,8 +62,8 @@ class ContinuousRows:
         if self.line.length < 2 * num_rows:
             raise ValueError(
                 f"{num_rows} rows that each go on with a text of their own need more than the {self.line.length} tokens of "
-                f"{', '.join(store.metadata.sources)}; lower training.train_batch_size or training.eval_batch_size, or give "
-                "more text"
+                f"{', '.join(store.metadata.sources)}; let fewer rows go on (training.train_batch_size or "
+                "eval_batch_size, --batch_size of `bertkit evaluate`), or give more text"
             )
         longest = -(-self.line.length // num_rows)
         self.num_rows = num_rows

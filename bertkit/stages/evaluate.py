@@ -113,8 +113,8 @@ def evaluate(recipe: "Namespace") -> None:
     from bertkit.tokenization import load_tokenizer
     from bertkit.training.processes import join_processes
 
-    for name in ("batch_size", "num_beams"):
-        if recipe[name] < 1:
+    for name in ("batch_size", "num_beams", "max_length", "stride"):
+        if recipe[name] is not None and recipe[name] < 1:
             raise ConfigError(f"--{name} is {recipe[name]}; it must be at least 1")
     disable_progress_bar()  # one for every file of a checkpoint, in the midst of ours
     join_processes()
@@ -125,6 +125,8 @@ def evaluate(recipe: "Namespace") -> None:
     if auto_class is None or kind is None:
         raise ConfigError(f"{folder} holds neither a language model nor a classifier, which is what can be evaluated")
     measure = choose_measure(recipe, kind)
+    if accelerator.num_processes > 1 and not MEASURES[measure].shares:
+        raise ConfigError(f"the measure {measure} is for one process, not {accelerator.num_processes}")
     evaluated = Evaluated(recipe, folder, auto_class, kind, load_tokenizer(folder), accelerator)
     accelerator.print("\n".join(MEASURES[measure].run(evaluated)))
     accelerator.end_training()
@@ -167,4 +169,7 @@ def choose_measure(recipe: "Namespace", kind: str) -> str:
     for option in {name for measure in MEASURES.values() for name in measure.takes} - {*MEASURES[chosen].takes}:
         if recipe[option] != defaults[option]:
             raise ConfigError(f"--{option} says nothing to the measure {chosen}; leave it out")
+    given = [name for name, value in vars(recipe.data).items() if value is not None]
+    if chosen == "minimal_pairs" and given:
+        raise ConfigError(f"--data.{given[0]} says nothing to the measure {chosen}; leave it out")
     return chosen

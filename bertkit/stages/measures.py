@@ -99,7 +99,9 @@ class Measure:
     does: str
     """For the help."""
     takes: tuple[str, ...]
-    """Options of the command line that say something to it."""
+    """Options of the command line, but for those that say how text is read, that say something to it."""
+    shares: bool
+    """Several processes share the work; else it is for one."""
     run: Callable[[Evaluated], list[str]]
     """Measures, and returns the lines to print."""
 
@@ -176,6 +178,8 @@ def _likelihood(evaluated: Evaluated) -> list[str]:
     store = evaluated.store(DataArguments)
     model = evaluated.model(evaluated.auto_class)
     context = _context(evaluated, model)
+    if context is None and options.stride is not None:
+        raise ConfigError("--stride says nothing to a model that reads from end to end; leave it out")
     bos_token_id, eos_token_id = ends_of_text(evaluated.tokenizer, "causal")
     scores = causal_likelihoods(
         model,
@@ -197,6 +201,8 @@ def _pseudo_likelihood(evaluated: Evaluated) -> list[str]:
     store = evaluated.store(DataArguments)
     model = evaluated.model("AutoModelForMaskedLM")
     longest = (_context(evaluated, model) or 0) - 2  # [CLS] and [SEP]
+    if longest < 1:
+        raise ConfigError(f"--max_length is {longest + 2}; a text needs at least 3 tokens, two of them special")
     texts = [
         document[start : start + longest]
         for document in _documents(store)
@@ -235,15 +241,12 @@ def _minimal_pairs(evaluated: Evaluated) -> list[str]:
 
 
 def _translation(evaluated: Evaluated) -> list[str]:
-    from bertkit.data.pairs import load_pairs
+    from bertkit.data.pairs import read_pairs
     from bertkit.evaluation.translation import score_translations, translate
 
     options, objective_class = evaluated.options, OBJECTIVES["seq2seq"]
     data = evaluated.data(objective_class.data_class)
-    pairs = list(load_pairs(data.train, data.train_target, data))
-    for number, pair in enumerate(pairs, start=1):
-        if len(pair) != 2:
-            raise ConfigError(f"{options.input}, pair {number}: one of the two texts is empty; leave the pair out")
+    pairs = read_pairs(data.train, data.train_target, data)
     translations = translate(
         evaluated.model(evaluated.auto_class),
         evaluated.tokenizer,
@@ -312,21 +315,34 @@ _SCORES: Mapping[str, Callable[..., Any]] = {
 }
 
 MEASURES = {
-    "labels": Measure(("classifier",), "accuracy and the like on labelled text", ("output", "max_length"), _labels),
-    "likelihood": Measure(
-        ("causal",), "perplexity and bits per byte of running text", ("max_length", "stride"), _likelihood
+    "labels": Measure(
+        ("classifier",), "accuracy and the like on labelled text", ("output", "max_length", "batch_size"), True, _labels
     ),
-    "loss": Measure((*OBJECTIVES,), "the losses of pretraining, on other text", ("max_length", "target"), _loss),
+    "likelihood": Measure(
+        ("causal",), "perplexity and bits per byte of running text", ("max_length", "stride"), False, _likelihood
+    ),
+    "loss": Measure(
+        (*OBJECTIVES,), "the losses of pretraining, on other text", ("max_length", "target", "batch_size"), True, _loss
+    ),
     "pseudo_likelihood": Measure(
-        ("masked",), "likelihood of running text with every token masked in turn", ("max_length",), _pseudo_likelihood
+        ("masked",),
+        "likelihood of running text with every token masked in turn",
+        ("max_length",),
+        False,
+        _pseudo_likelihood,
     ),
     "minimal_pairs": Measure(
-        (*_SCORES,), "how often the acceptable sentence of a pair is likelier (BLiMP's jsonl)", (), _minimal_pairs
+        (*_SCORES,),
+        "how often the acceptable sentence of a pair is likelier (BLiMP's jsonl)",
+        (),
+        False,
+        _minimal_pairs,
     ),
     "translation": Measure(
         ("seq2seq",),
         "BLEU and chrF of what the model makes of the sources",
-        ("output", "max_length", "num_beams", "lowercase", "target"),
+        ("output", "max_length", "num_beams", "lowercase", "target", "batch_size"),
+        False,
         _translation,
     ),
 }
@@ -343,18 +359,35 @@ def _per_unit(nats: float, tokens: "np.ndarray", store: "TokenStore") -> dict[st
     sizes = store.metadata
     return {
         "loss per token": nats / tokens.sum(),
-        "perplexity per token": math.exp(nats / tokens.sum()),
-        "perplexity per word": math.exp(nats / (sizes.num_words + sizes.num_documents)),
+        "perplexity per token": perplexity(nats / tokens.sum()),
+        "perplexity per word": perplexity(nats / (sizes.num_words + sizes.num_documents)),
         "bits per byte": nats / math.log(2) / sizes.num_normalised_bytes,
     }
 
 
+def perplexity(nats: float) -> float:
+    """Return the exponential of a mean loss, infinite where it is too large for a number.
+
+    >>> perplexity(0.0), perplexity(1e4)
+    (1.0, inf)
+    """
+    try:
+        return math.exp(nats)
+    except OverflowError:  # a language that sets no spaces has words of a whole sentence
+        return math.inf
+
+
 def _context(evaluated: Evaluated, model: Any) -> int | None:
-    """Return how many tokens the model reads at once; None if it has no bound and the command line gives none."""
+    """Return how many tokens the model reads at once; None if it has no bound and the command line gives none.
+
+    By default those of a row in training, for a model may have positions that it never saw.
+    """
     asked = evaluated.options.max_length
     if asked is not None:
         _refuse_too_long(asked, model)
-    return _positions(model) if asked is None else asked
+        return asked
+    positions, trained = _positions(model), evaluated.recipe().get("objective", {}).get("block_size")
+    return positions if positions is None or trained is None else min(positions, trained)
 
 
 def _positions(model: Any) -> int | None:
@@ -373,4 +406,6 @@ def _table(shown: Mapping[str, float]) -> list[str]:
 def _refuse_too_long(length: int, model: Any) -> None:
     positions = _positions(model)
     if positions is not None and length > positions:
-        raise ConfigError(f"--max_length is {length}, but the model takes {positions} tokens; lower it")
+        raise ConfigError(
+            f"{length} tokens at once are more than the model's {positions} positions; lower --max_length"
+        )

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertkit.evaluation.minimal_pairs import Pair, PairsError, compare_pairs, read_pairs
+from bertkit.data.documents import DataError
+from bertkit.evaluation.minimal_pairs import Pair, compare_pairs, read_pairs
 
 
 def by_length(texts):
@@ -51,15 +52,15 @@ def test_files_and_folders_are_read_with_the_paradigm_of_each_record(tmp_path):
     [
         (b"", "has no minimal pairs"),
         (b'{"sentence_good": "a", "sentence_bad": "b"}\n{"sentence_good": "a"}\n', "line 2: a record needs the texts"),
-        (b"[1]\n", "line 1: a record needs the texts sentence_good and sentence_bad; it has list"),
-        (b"good\tbad\n", "line 1: no JSON"),
-        (b"\xff\xfe", "is not UTF-8"),
+        (b"[1]\n", "line 1: JSON, but not an object"),
+        (b"good\tbad\n", "line 1: not JSON"),
+        (b"\xff\xfe", "line 1: not UTF-8"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_one_line_that_names_it(tmp_path, content, message):
     path = tmp_path / "pairs.jsonl"
     path.write_bytes(content)
-    with pytest.raises(PairsError, match=message) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         read_pairs(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 

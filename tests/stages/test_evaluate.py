@@ -111,7 +111,7 @@ def test_a_pretraining_checkpoint_gets_the_losses_of_the_fixed_masks(
     ("options", "message"),
     [
         (["--data.documents", "line"], "--data.documents says nothing to this kind of checkpoint"),
-        (["--max_length", "65"], "--max_length is 65, but the model takes 64 tokens"),
+        (["--max_length", "65"], "65 tokens at once are more than the model's 64 positions"),
         (["--batch_size", "0"], "--batch_size is 0"),
         (["--data.text_colum", "x"], "did you mean --data.text_column?"),
     ],

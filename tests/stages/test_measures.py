@@ -108,6 +108,22 @@ def test_minimal_pairs_are_compared_for_every_family_with_a_likelihood(saved, tm
     assert row[2:] == ["4", "2"] and float(row[1]) in (0.25, 0.75)
 
 
+def test_a_model_reads_as_far_as_it_did_in_training_though_it_has_more_positions(saved, text, capsys):
+    folder = saved("gpt")
+    (folder / "recipe.yaml").write_text("objective:\n  name: causal\n  block_size: 16\n")
+    assert main(["evaluate", str(folder), str(text)]) == 0
+    assert "windows of 16, stride 8" in capsys.readouterr().out
+
+
+def test_text_without_spaces_has_a_perplexity_by_word_that_is_no_number(saved, tmp_path, capsys):
+    path = tmp_path / "text.txt"
+    path.write_text("film" * 400 + "\n")
+    assert main(["evaluate", str(saved("gpt")), str(path)]) == 0
+    output = capsys.readouterr().out
+    assert "inf" in next(line for line in output.splitlines() if line.startswith("perplexity per word"))
+    assert figures(output)["bits per byte"] > 0
+
+
 @pytest.mark.parametrize("family", OBJECTIVES["masked"].families)
 def test_pseudo_likelihood_says_that_it_is_one(saved, text, capsys, family):
     folder = saved(family)
@@ -133,6 +149,9 @@ def test_translations_are_scored_and_written(saved, tmp_path, capsys, family):
         told.append((output.read_text(), [line for line in printed.splitlines() if line[:4] in ("BLEU", "chrF")]))
         assert len(output.read_text().splitlines()) == 2
     assert told[0] == told[1]
+    pairs.write_text("the film was good\tgood the film was\n\t\na bad actor\tactor bad a\n")
+    assert main(["evaluate", str(folder), str(pairs), "--measure", "translation"]) == 2
+    assert "pair 2: a side without text" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -145,7 +164,16 @@ def test_translations_are_scored_and_written(saved, tmp_path, capsys, family):
         ),
         ("gpt", ["--measure", "likelyhood"], "unknown --measure 'likelyhood'; did you mean likelihood?"),
         ("gpt", ["--num_beams", "3"], "--num_beams says nothing to the measure likelihood; leave it out"),
-        ("gpt", ["--max_length", "33"], "--max_length is 33, but the model takes 32 tokens; lower it"),
+        ("gpt", ["--max_length", "33"], "33 tokens at once are more than the model's 32 positions; lower --max_length"),
+        ("gpt", ["--max_length", "0"], "--max_length is 0; it must be at least 1"),
+        ("gpt", ["--batch_size", "3"], "--batch_size says nothing to the measure likelihood; leave it out"),
+        ("rnn", ["--stride", "4"], "--stride says nothing to a model that reads from end to end; leave it out"),
+        ("bert", ["--measure", "pseudo_likelihood", "--max_length", "2"], "--max_length is 2; a text needs at least 3"),
+        (
+            "bert",
+            ["--measure", "minimal_pairs", "--data.documents", "line"],
+            "--data.documents says nothing to the measure",
+        ),
         ("gpt", ["--stride", "40"], "the stride is 40; it must be from 1 to the context of 32 tokens"),
     ],
 )
