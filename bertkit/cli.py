@@ -16,7 +16,7 @@ VERBS = {
     "pretrain": "pretrain a model on a corpus",
     "finetune": "fine-tune a checkpoint on labelled text",
     "average": "average the weights of a run's last checkpoints into a new one",
-    "evaluate": "evaluate a checkpoint on text or labelled text",
+    "evaluate": "evaluate a checkpoint on text, labelled text, minimal pairs or translations",
     "features": "turn text into vectors with a frozen checkpoint",
     "import": "make a checkpoint of weights that another program wrote (AllenAI's ELMo)",
 }
