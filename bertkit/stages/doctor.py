@@ -132,7 +132,6 @@ def _corpus_findings(recipe: "Namespace", processes: "PartialState") -> "_Report
 
 
 def _labelled_findings(recipe: "Namespace", processes: "PartialState") -> "_Report":
-    from bertkit.hub.checkpoints import checkpoint_folder
     from bertkit.stages import model_section, task_model
     from bertkit.tasks import TASKS
     from bertkit.tasks.health import cheap_checks, check_labels
@@ -141,7 +140,9 @@ def _labelled_findings(recipe: "Namespace", processes: "PartialState") -> "_Repo
     from bertkit.tokenization import load_tokenizer
 
     findings = _Report(processes)
-    start_from = checkpoint_folder(recipe.model.pop("from")) if "from" in recipe.model else None
+    auto_class = TASKS[recipe.task.name].auto_class
+    named = recipe.model.pop("from", None)
+    start_from = None if named is None else task_model.folder_to_start_from(named, auto_class)
     if start_from is None and recipe.tokenizer is None:
         raise ConfigError("name a checkpoint by --model.from, or give --tokenizer and --model.family")
     tokenizer = load_tokenizer(recipe.tokenizer or str(start_from), require=("cls_token", "pad_token"))

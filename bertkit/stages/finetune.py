@@ -106,7 +106,6 @@ def _train(
     recipe: "Namespace", resolved: str, processes: "PartialState", checkpoints: Mapping[int, Path | None]
 ) -> None:
     import bertkit.models  # noqa: F401 (a tokenizer beside a model of bertkit loads without a question once it is known)
-    from bertkit.hub.checkpoints import checkpoint_folder
     from bertkit.stages.findings import report
     from bertkit.tasks.health import cheap_checks
     from bertkit.tasks.labelled_data import load_parts
@@ -119,7 +118,9 @@ def _train(
     quiet = recipe.quiet or not processes.is_main_process
     folders = _run_folders(recipe)
     with processes.main_process_first():
-        start_from = checkpoint_folder(recipe.model.pop("from")) if "from" in recipe.model else None
+        auto_class = TASKS[recipe.task.name].auto_class
+        named = recipe.model.pop("from", None)
+        start_from = None if named is None else task_model.folder_to_start_from(named, auto_class)
         if start_from is None and (recipe.tokenizer is None or recipe.from_scratch):
             raise ConfigError(
                 "name a checkpoint by --model.from, or give --tokenizer and --model.family for a model with fresh weights"

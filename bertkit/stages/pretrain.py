@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertkit.config import RecipeParser, choose, overrule, value_of
+from bertkit.config import ConfigError, RecipeParser, choose, overrule, value_of
 from bertkit.objectives import OBJECTIVES
 from bertkit.stages import model_section
 from bertkit.stages.task_model import refuse_foreign_tokenizer
@@ -73,6 +73,7 @@ def prepare(recipe: "Namespace", processes: "PartialState", checkpoint: Path | N
     Raises:
         ValueError: whatever is wrong with the recipe, the corpus or the tokenizer.
     """
+    _refuse_family_of_another_objective(recipe.model.get("family", "bert"), recipe.objective.name)
     import bertkit.models  # noqa: F401 (a tokenizer beside a model of bertkit loads without a question once it is known)
     from bertkit.data.splits import build_stores
     from bertkit.objectives.batches import ObjectiveBatches
@@ -111,6 +112,16 @@ def prepare(recipe: "Namespace", processes: "PartialState", checkpoint: Path | N
         eval_batches=ObjectiveBatches(objective, eval_store, batch_size=training.eval_batch_size, training=False),
         model=model,
     )
+
+
+def _refuse_family_of_another_objective(family: str, objective: str) -> None:
+    """Make sure that a family learns from the objective's batches; a family that no objective knows is for others to name."""
+    fitting = [name for name, other in OBJECTIVES.items() if family in other.families]
+    if fitting and objective not in fitting:
+        raise ConfigError(
+            f"model.family {family} is trained by objective.name {' or '.join(fitting)}, not {objective}, which trains "
+            f"{' and '.join(OBJECTIVES[objective].families)}"
+        )
 
 
 def pretrain(recipe: "Namespace", resolved: str) -> None:

@@ -18,6 +18,30 @@ HELP = (
 )
 
 
+def folder_to_start_from(name: str, auto_class: str) -> Path:
+    """Return the folder of the checkpoint that `model.from` names, downloaded if it lies on the Hub.
+
+    Args:
+        name: a checkpoint's folder, or its name on the Hub.
+        auto_class: the head that its model shall get, by its Auto class.
+
+    Raises:
+        ConfigError: there is no such checkpoint, or its family has no such head.
+    """
+    from bertkit.hub.checkpoints import checkpoint_folder, saved_family
+    from bertkit.models import FAMILIES
+
+    folder = checkpoint_folder(name)
+    family = saved_family(folder)
+    if family is not None and auto_class not in FAMILIES[family].auto_classes:
+        having = [other for other, table in FAMILIES.items() if auto_class in table.auto_classes]
+        raise ConfigError(
+            f"model.from: {folder} holds a model of the family {family}, which has no {auto_class}; give a checkpoint of "
+            f"the family {' or '.join(having)}"
+        )
+    return folder
+
+
 def build_task_model(
     folder: Path,
     settings: Mapping[str, Any],

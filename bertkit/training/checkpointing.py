@@ -68,6 +68,8 @@ class TrainerState:
     """Steps that went wrong and made no update, counted from 1."""
     loss_scale: dict[str, Any] = field(default_factory=dict)
     """State of the fp16 loss scaler, where there is one."""
+    threads: int | None = None
+    """Threads of each process when it was saved: on CPUs, sums and dropout depend on them."""
 
 
 class OutputError(ValueError):

@@ -182,6 +182,12 @@ class Trainer:
         if self.resume_from is not None:
             self._load(self.resume_from)
             self.log.say(f"going on from {self.resume_from} at step {self.state.global_step}")
+            threads = torch.get_num_threads()
+            if self.accelerator.device.type == "cpu" and self.state.threads not in (None, threads):
+                self.log.warn(
+                    f"{self.resume_from} was made with {self.state.threads} threads and the run goes on with {threads}, so it "
+                    f"will not end with the bits of an unbroken one; OMP_NUM_THREADS={self.state.threads} sets as many"
+                )
         if self.accelerator.is_main_process:
             with writing_to(self.output_dir):
                 self.output_dir.mkdir(parents=True, exist_ok=True)
@@ -428,6 +434,7 @@ class Trainer:
                 window_sums=self.losses.window.sums,
                 window_steps=self.losses.window.steps,
                 loss_scale={} if self.accelerator.scaler is None else self.accelerator.scaler.state_dict(),
+                threads=torch.get_num_threads(),
             ),
             carried_state=self.carried.gather(),
             write_extras=lambda aside: self.write_extras(aside, self.state),

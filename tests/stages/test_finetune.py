@@ -13,6 +13,7 @@ from transformers import AutoModelForPreTraining, AutoModelForSequenceClassifica
 
 from bertkit.cli import main
 from bertkit.config import RECIPES
+from bertkit.models import FAMILIES, build_config
 from bertkit.training.run_folder import locked
 
 
@@ -302,6 +303,18 @@ def test_what_is_wrong_is_said_in_one_line(command, tmp_path, capsys, options, m
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("bertkit finetune: ") and message in error
     assert not list(tmp_path.glob("run/checkpoint-*"))
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "bert"])
+@pytest.mark.parametrize("verb", ["finetune", "doctor"])
+def test_a_checkpoint_of_a_family_without_the_head_is_refused_by_its_name(command, tmp_path, capsys, family, verb):
+    build_config(family, "tiny").save_pretrained(tmp_path / "other")
+    output_dir = ["--output_dir", tmp_path / "run"] if verb == "finetune" else []
+    options = ["--model.from", tmp_path / "other", *command[2:], *output_dir]
+    assert main([verb, *map(str, options)]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path / 'other'} holds a model of the family {family}, which has no AutoModelForSequenceClass" in line
+    assert line.endswith("give a checkpoint of the family bert")
 
 
 def test_a_label_that_the_training_data_lacks_is_named_before_training(command, tmp_path, capsys):

@@ -7,7 +7,7 @@ import pytest
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoTokenizer
 
-from bertkit.models import load_model
+from bertkit.models import FAMILIES, load_model
 from bertkit.objectives import OBJECTIVES
 from tests.training.runs import NO_DROPOUT, assert_close, assert_same_bits, assert_same_course, log_of, losses_of
 from tests.training.test_resuming import AUTO, Killed, kill_at
@@ -126,7 +126,7 @@ def test_a_run_reports_its_measures_and_its_checkpoint_knows_how_texts_begin_and
     ("road", "settings", "message"),
     [
         ("causal gpt", {"objective.carry_state": "true"}, "GptForCausalLM has no recurrent state"),
-        ("causal gpt", {"model.family": "bert"}, "model.family bert has no AutoModelForCausalLM"),
+        ("causal gpt", {"model.family": "gtp"}, "unknown model family 'gtp'"),
         ("causal gpt", {"objective.block_size": 5000}, "raise model.max_position_embeddings"),
         ("causal rnn, state carried", {"training.train_batch_size": 70000}, "lower training.train_batch_size"),
         (
@@ -142,3 +142,26 @@ def test_what_does_not_go_together_is_one_line(pretrain_options, tmp_path, capsy
     assert main(["pretrain", *pretrain_options(tmp_path / "run", **EACH | ROADS[road] | settings)]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_family_of_another_objective_is_refused_by_name_before_anything_is_read(tmp_path, capsys, objective):
+    from bertkit.cli import main
+
+    needed = ["--output_dir", str(tmp_path / "run"), "--tokenizer", "nowhere", "--data.train", "nowhere"]
+    for family in set(FAMILIES) - set(OBJECTIVES[objective].families):
+        given = [] if family == "bert" else ["--model.family", family]  # the default is as wrong as any other
+        assert main(["pretrain", *needed, "--objective.name", objective, *given]) == 2
+        [line] = capsys.readouterr().err.splitlines()
+        [fitting] = [name for name, other in OBJECTIVES.items() if family in other.families]
+        assert f"model.family {family} is trained by objective.name {fitting}, not {objective}, which trains " in line
+        assert line.endswith(" and ".join(OBJECTIVES[objective].families))
+
+
+def test_a_run_that_goes_on_is_refused_a_family_of_another_objective(unbroken, pretrain_options, capsys):
+    from bertkit.cli import main
+
+    for settings in ({"model.family": "gpt"}, ROADS["bidirectional"] | {"model.family": "bert"}):
+        assert main(["pretrain", *pretrain_options(unbroken("masked"), **EACH | settings | AUTO)]) == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert f"model.family {settings['model.family']} is trained by objective.name " in line

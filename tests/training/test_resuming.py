@@ -7,9 +7,11 @@ import sys
 import time
 
 import pytest
+import torch
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
+from bertkit.training.manifest import write_manifest
 from bertkit.training.trainer import Trainer
 from tests.training.chaos import chaos
 from tests.training.runs import (
@@ -157,14 +159,38 @@ def test_going_on_at_step_a_million_costs_what_going_on_at_step_ten_does(run, tm
         state = output_dir / f"checkpoint-{step}" / "state"
         content = json.loads((state / "trainer_state.json").read_text())
         (state / "trainer_state.json").write_text(json.dumps({**content, "global_step": step}))
-        from bertkit.training.manifest import write_manifest
-
         (state / "manifest.json").unlink()
         write_manifest(output_dir / f"checkpoint-{step}")
         started = time.process_time()
         run(output_dir, **{"training.max_steps": step + 1}, **AUTO)
         seconds[step] = time.process_time() - started
     assert seconds[1_000_000] < seconds[10] + 0.5 < 2.5
+
+
+def test_a_run_that_goes_on_with_another_number_of_threads_says_that_its_bits_differ(run, tmp_path, capsys):
+    before = torch.get_num_threads()
+    run(tmp_path, **{"training.max_steps": 1})
+    try:
+        for step, threads, warns in ((2, before, False), (3, before + 1, True), (4, before + 1, False)):
+            torch.set_num_threads(threads)
+            run(tmp_path, **{"training.max_steps": step}, **AUTO)
+            said = f"was made with {before} threads and the run goes on with {threads}"
+            assert (said in capsys.readouterr().err) is warns
+        forget_threads(tmp_path / "checkpoint-4")  # as of before they were counted
+        torch.set_num_threads(before)
+        run(tmp_path, **{"training.max_steps": 5}, **AUTO)
+        assert "threads" not in capsys.readouterr().err
+    finally:
+        torch.set_num_threads(before)
+
+
+def forget_threads(checkpoint):
+    path = checkpoint / "state" / "trainer_state.json"
+    content = json.loads(path.read_text())
+    del content["threads"]
+    path.write_text(json.dumps(content))
+    (checkpoint / "state" / "manifest.json").unlink()
+    write_manifest(checkpoint)
 
 
 def test_a_process_killed_at_random_moments_ends_with_the_bits_of_one_left_alone(tmp_path, capfd):
