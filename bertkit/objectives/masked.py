@@ -16,6 +16,7 @@ from bertkit.data.packing import pad_to_multiple
 from bertkit.data.row_stream import Examples, RowStream
 from bertkit.data.token_store import TokenStore
 from bertkit.objectives.masking import MASKING_UNITS, Candidates, replace_tokens
+from bertkit.objectives.rows import refuse_short_rows
 from bertkit.objectives.sentence_pairs import pair_sentences
 from bertkit.objectives.spans import SpanCutter, Spans, packed_stream, whole_spans
 
@@ -71,8 +72,7 @@ class MaskedArguments:
             )
         if not 0 <= self.short_sequence_prob <= 1:
             raise ValueError(f"objective.short_sequence_prob is {self.short_sequence_prob}; it must be from 0 to 1")
-        if self.block_size < 16:
-            raise ValueError(f"objective.block_size is {self.block_size}; a row needs at least 16 tokens")
+        refuse_short_rows(self.block_size)
 
 
 def offers_pairs(store: TokenStore) -> bool:
