@@ -30,7 +30,8 @@ class BidirectionalArguments:
     """Settings of the objective `bidirectional`."""
 
     name: Literal["bidirectional"] = "bidirectional"
-    """The objective; `bidirectional` is ELMo's."""
+    """The objective: bidirectional (ELMo), causal (GPT, RNN), masked (BERT) or seq2seq (translation). The settings below are
+    those of `bidirectional`; `--objective.name X --help` shows those of X."""
     block_size: int = 128
     """Length of a row in tokens; several examples share a row when they are short."""
 

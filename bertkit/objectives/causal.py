@@ -30,7 +30,8 @@ class CausalArguments:
     """Settings of the objective `causal`."""
 
     name: Literal["causal"] = "causal"
-    """The objective; `causal` predicts each token from those before it."""
+    """The objective: bidirectional (ELMo), causal (GPT, RNN), masked (BERT) or seq2seq (translation). The settings below are
+    those of `causal`; `--objective.name X --help` shows those of X."""
     block_size: int = 128
     """Length of a row in tokens; several documents share a row when they are short. At most the model's positions."""
     carry_state: bool = False

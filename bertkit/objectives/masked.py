@@ -33,7 +33,8 @@ class MaskedArguments:
     """Settings of the objective `masked`."""
 
     name: Literal["masked"] = "masked"
-    """The objective; `masked` is BERT's."""
+    """The objective: bidirectional (ELMo), causal (GPT, RNN), masked (BERT) or seq2seq (translation). The settings below are
+    those of `masked`; `--objective.name X --help` shows those of X."""
     block_size: int = 128
     """Length of a row in tokens; several examples share a row when they are short. At most the model's positions."""
     mlm_probability: float = 0.15
