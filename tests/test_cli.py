@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -61,6 +62,18 @@ def test_every_setting_of_a_recipe_has_its_help(verb):
     assert [key for key, text in helps.items() if not text or len(text) < 10] == []
     shown = subprocess.run([*COMMAND, verb, "--help"], check=True, capture_output=True, text=True).stdout
     assert "Gradients are scaled down to this global norm" in " ".join(shown.split())
+
+
+def test_help_of_pretraining_names_every_objective_and_every_family():
+    from bertkit.models import FAMILIES
+    from bertkit.objectives import OBJECTIVES
+    from bertkit.stages import pretrain
+
+    for objective in OBJECTIVES:
+        parser = pretrain.build_parser(["--objective.name", objective])
+        helps = {action.dest: re.split(r"[^\w.-]+", action.help or "") for action in parser._actions}
+        assert {*OBJECTIVES, "--objective.name", "--help"} <= set(helps["objective.name"])
+        assert {*FAMILIES, "--model.family"} <= set(helps["model"])
 
 
 def test_bars_move_seldom_where_they_are_no_bars(monkeypatch, capsys):

@@ -5,17 +5,17 @@ the last 5 of its base model (Vaswani et al. 2017, section 6.1).
 """
 
 import contextlib
-import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from bertkit.config import ConfigError
-from bertkit.training.checkpointing import checkpoint_folders
+from bertkit.training.checkpointing import checkpoint_folders, written_aside
+from bertkit.training.manifest import find_damage
 
 WEIGHTS = "model.safetensors"
 _NOT_COPIED = ("state", WEIGHTS)  # what belongs to one moment of the run alone
@@ -53,26 +53,25 @@ def average_checkpoints(folders: Sequence[Path], output: Path) -> None:
         output: the folder to write, which must not exist; it appears when it is whole.
 
     Raises:
-        ConfigError: output exists, or the checkpoints' weights are not of one model or not readable.
+        ConfigError: output exists, a checkpoint is damaged, or the checkpoints' weights are not of one model.
     """
     if output.exists():
         raise ConfigError(f"{output} exists; give another --output")
-    aside = output.with_name(f".{output.name}.{os.getpid()}")
-    try:
-        aside.mkdir(parents=True)
+    for folder in folders:
+        if damage := find_damage(folder):
+            raise ConfigError(f"{folder} is damaged: {damage}; average others, or move it out of the run's folder")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with written_aside(output) as aside:
         for path in folders[-1].iterdir():
             if path.name not in _NOT_COPIED:
                 (shutil.copytree if path.is_dir() else shutil.copy2)(path, aside / path.name)
         save_file(_mean_weights(folders), aside / WEIGHTS, metadata={"format": "pt"})
         _say_so(aside / "README.md", folders)
-        aside.replace(output)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _mean_weights(folders: Sequence[Path]) -> dict[str, torch.Tensor]:
     with contextlib.ExitStack() as stack:
-        files = [stack.enter_context(_opened(folder / WEIGHTS)) for folder in folders]
+        files = [stack.enter_context(safe_open(folder / WEIGHTS, "pt")) for folder in folders]
         shapes = [{name: file.get_slice(name).get_shape() for name in file.keys()} for file in files]  # noqa: SIM118
         for folder, other in zip(folders, shapes, strict=True):
             if other != shapes[-1]:
@@ -86,16 +85,6 @@ def _mean_weights(folders: Sequence[Path]) -> dict[str, torch.Tensor]:
                 last = (total / len(files)).to(last.dtype)
             mean[name] = last
     return mean
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[safe_open]:
-    """Open weights; what cannot be read is one line."""
-    try:
-        with safe_open(path, "pt") as file:
-            yield file
-    except (FileNotFoundError, SafetensorError) as error:
-        raise ConfigError(f"{path} cannot be averaged: {error}") from error
 
 
 def _say_so(card: Path, folders: Sequence[Path]) -> None:

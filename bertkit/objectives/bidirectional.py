@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from bertkit.data.arguments import DataArguments
-from bertkit.data.health import Finding
 from bertkit.data.row_stream import Examples, RowStream
 from bertkit.data.token_store import TokenStore
-from bertkit.objectives.rows import IGNORED_LABEL, RowFiller
+from bertkit.objectives.rows import IGNORED_LABEL, RowFiller, refuse_short_rows
 from bertkit.objectives.spans import SpanCutter, packed_stream
 from bertkit.objectives.special_tokens import ends_of_text
+from bertkit.objectives.texts_in_rows import TextsInRows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,7 +30,8 @@ class BidirectionalArguments:
     """Settings of the objective `bidirectional`."""
 
     name: Literal["bidirectional"] = "bidirectional"
-    """The objective; `bidirectional` is ELMo's."""
+    """The objective: bidirectional (ELMo), causal (GPT, RNN), masked (BERT) or seq2seq (translation). The settings below are
+    those of `bidirectional`; `--objective.name X --help` shows those of X."""
     block_size: int = 128
     """Length of a row in tokens; several examples share a row when they are short."""
 
@@ -40,11 +41,10 @@ class BidirectionalArguments:
         Raises:
             ValueError: a row too short to learn from.
         """
-        if self.block_size < 16:
-            raise ValueError(f"objective.block_size is {self.block_size}; a row needs at least 16 tokens")
+        refuse_short_rows(self.block_size)
 
 
-class BidirectionalObjective:
+class BidirectionalObjective(TextsInRows):
     """How unlabelled text becomes rows of tokens with the next and the previous token of each.
 
     Args:
@@ -73,11 +73,6 @@ class BidirectionalObjective:
         self.arguments = arguments
         self.bos_token_id, self.eos_token_id = ends_of_text(tokenizer, "bidirectional")
         self.pad_token_id = tokenizer.pad_token_id
-
-    @property
-    def config_settings(self) -> dict[str, Any]:
-        """Which tokens begin and end a text."""
-        return {"bos_token_id": self.bos_token_id, "eos_token_id": self.eos_token_id}
 
     @property
     def tokens_per_example(self) -> int:
@@ -119,10 +114,6 @@ class BidirectionalObjective:
             )
         return filler.batch
 
-    def num_tokens(self, batch: Mapping[str, Any]) -> int:
-        """Return the real tokens of a batch, special ones included."""
-        return int(batch["attention_mask"].sum())
-
     def metrics(self, outputs: Any, batch: Mapping[str, Any], store: TokenStore) -> dict[str, tuple[Any, Any]]:
         """Return the loss of each direction, a token and in bits a byte; the arguments are those of `Objective.metrics`."""
         found = {}
@@ -137,7 +128,3 @@ class BidirectionalObjective:
     def loss_floor(self, store: TokenStore) -> float:
         """Return the unigram entropy of the text and the ends of its examples, in nats."""
         return store.unigram_entropy(ends=self._cutter(seed=0).num_spans(store.document_starts))
-
-    def checks(self, store: TokenStore) -> list[Finding]:
-        """Return nothing: any text will do."""
-        return []

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from bertkit.data.arguments import DataArguments
-from bertkit.data.health import Finding
 from bertkit.data.row_stream import Examples, RowStream
 from bertkit.data.token_store import TokenStore
 from bertkit.objectives.continuous_text import ContinuousRows, Parts
-from bertkit.objectives.rows import IGNORED_LABEL, RowFiller
+from bertkit.objectives.rows import IGNORED_LABEL, RowFiller, refuse_short_rows
 from bertkit.objectives.spans import SpanCutter, packed_stream
 from bertkit.objectives.special_tokens import ends_of_text
+from bertkit.objectives.texts_in_rows import TextsInRows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,7 +30,8 @@ class CausalArguments:
     """Settings of the objective `causal`."""
 
     name: Literal["causal"] = "causal"
-    """The objective; `causal` predicts each token from those before it."""
+    """The objective: bidirectional (ELMo), causal (GPT, RNN), masked (BERT) or seq2seq (translation). The settings below are
+    those of `causal`; `--objective.name X --help` shows those of X."""
     block_size: int = 128
     """Length of a row in tokens; several documents share a row when they are short. At most the model's positions."""
     carry_state: bool = False
@@ -43,11 +44,10 @@ class CausalArguments:
         Raises:
             ValueError: a row too short to learn from.
         """
-        if self.block_size < 16:
-            raise ValueError(f"objective.block_size is {self.block_size}; a row needs at least 16 tokens")
+        refuse_short_rows(self.block_size)
 
 
-class CausalObjective:
+class CausalObjective(TextsInRows):
     """How unlabelled text becomes rows of tokens and their next tokens.
 
     Args:
@@ -72,11 +72,6 @@ class CausalObjective:
         self.arguments = arguments
         self.bos_token_id, self.eos_token_id = ends_of_text(tokenizer, "causal")
         self.pad_token_id = tokenizer.pad_token_id
-
-    @property
-    def config_settings(self) -> dict[str, Any]:
-        """Which tokens begin and end a text."""
-        return {"bos_token_id": self.bos_token_id, "eos_token_id": self.eos_token_id}
 
     @property
     def carries_state(self) -> bool:
@@ -154,10 +149,6 @@ class CausalObjective:
         ending = [self.eos_token_id] if stop > end else []
         return np.concatenate([beginning, store.token_ids[start : min(stop, end)], ending]).astype(np.int64)
 
-    def num_tokens(self, batch: Mapping[str, Any]) -> int:
-        """Return the real tokens of a batch, special ones included."""
-        return int(batch["attention_mask"].sum())
-
     def metrics(self, outputs: Any, batch: Mapping[str, Any], store: TokenStore) -> dict[str, tuple[Any, Any]]:
         """Return the loss a token and in bits a byte; the arguments are those of `Objective.metrics`."""
         labels = batch["shift_labels"]
@@ -170,7 +161,3 @@ class CausalObjective:
     def loss_floor(self, store: TokenStore) -> float:
         """Return the unigram entropy of the text and the ends of its documents, in nats."""
         return store.unigram_entropy(ends=store.metadata.num_documents)
-
-    def checks(self, store: TokenStore) -> list[Finding]:
-        """Return nothing: any text will do."""
-        return []

@@ -16,6 +16,7 @@ from bertkit.data.packing import pad_to_multiple
 from bertkit.data.row_stream import Examples, RowStream
 from bertkit.data.token_store import TokenStore
 from bertkit.objectives.masking import MASKING_UNITS, Candidates, replace_tokens
+from bertkit.objectives.rows import refuse_short_rows
 from bertkit.objectives.sentence_pairs import pair_sentences
 from bertkit.objectives.spans import SpanCutter, Spans, packed_stream, whole_spans
 
@@ -32,7 +33,8 @@ class MaskedArguments:
     """Settings of the objective `masked`."""
 
     name: Literal["masked"] = "masked"
-    """The objective; `masked` is BERT's."""
+    """The objective: bidirectional (ELMo), causal (GPT, RNN), masked (BERT) or seq2seq (translation). The settings below are
+    those of `masked`; `--objective.name X --help` shows those of X."""
     block_size: int = 128
     """Length of a row in tokens; several examples share a row when they are short. At most the model's positions."""
     mlm_probability: float = 0.15
@@ -71,8 +73,7 @@ class MaskedArguments:
             )
         if not 0 <= self.short_sequence_prob <= 1:
             raise ValueError(f"objective.short_sequence_prob is {self.short_sequence_prob}; it must be from 0 to 1")
-        if self.block_size < 16:
-            raise ValueError(f"objective.block_size is {self.block_size}; a row needs at least 16 tokens")
+        refuse_short_rows(self.block_size)
 
 
 def offers_pairs(store: TokenStore) -> bool:

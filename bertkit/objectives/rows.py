@@ -3,6 +3,20 @@
 import numpy as np
 
 IGNORED_LABEL = -100
+_SHORTEST_ROW = 16
+
+
+def refuse_short_rows(block_size: int) -> None:
+    """Make sure that rows are long enough to learn from.
+
+    Args:
+        block_size: their length in tokens, which a recipe has in its `objective` section.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if block_size < _SHORTEST_ROW:
+        raise ValueError(f"objective.block_size is {block_size}; a row needs at least {_SHORTEST_ROW} tokens")
 
 
 class RowFiller:

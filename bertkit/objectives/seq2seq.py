@@ -34,7 +34,8 @@ class Seq2SeqArguments:
     """Settings of the objective `seq2seq`."""
 
     name: Literal["seq2seq"] = "seq2seq"
-    """The objective; `seq2seq` predicts one text from another."""
+    """The objective: bidirectional (ELMo), causal (GPT, RNN), masked (BERT) or seq2seq (translation). The settings below are
+    those of `seq2seq`; `--objective.name X --help` shows those of X."""
     max_source_length: int = 128
     """Longest source in tokens, special ones included; pairs with a longer one are left out. At most the model's positions."""
     max_target_length: int = 128

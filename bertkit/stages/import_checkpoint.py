@@ -1,7 +1,5 @@
 """`bertkit import`: somebody else's weights -> a checkpoint of bertkit, with the tokenizer that belongs to it."""
 
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -64,6 +62,7 @@ def import_checkpoint(options: "Namespace") -> None:
     from transformers.utils.logging import disable_progress_bar
 
     from bertkit.hub.allenai_elmo import load_allenai_elmo
+    from bertkit.training.checkpointing import written_aside
 
     folder = Path(options.output)
     if folder.exists():
@@ -77,13 +76,9 @@ def import_checkpoint(options: "Namespace") -> None:
         hidden_size=model.config.hidden_size,
     )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}")  # what is not finished never has the checkpoint's name
-    try:
+    with written_aside(folder) as aside:
         model.save_pretrained(aside)
         tokenizer.save_pretrained(aside)
         (aside / "README.md").write_text(card, encoding="utf-8")
-        aside.rename(folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     if not options.quiet:
         print(f"a model of {model.num_parameters():,} parameters is in {folder}; AutoModel and AutoTokenizer load it")

@@ -29,7 +29,9 @@ def build_parser(arguments: Sequence[str]) -> RecipeParser:
     parser.add_argument("--tokenizer", type=str, required=True, help="Folder or Hub name of the tokenizer.")
     parser.add_class_arguments(objective.data_class, "data", help="The corpus")
     parser.add_class_arguments(objective.arguments_class, "objective", help="What the model learns to predict")
-    parser.add_argument("--model", type=dict[str, Any], default={"family": "bert"}, help=model_section.HELP)
+    families = "; ".join(f"{', '.join(other.families)} ({name})" for name, other in OBJECTIVES.items())
+    help_of_model = f"{model_section.HELP} Families, and the objectives that train them: {families}."
+    parser.add_argument("--model", type=dict[str, Any], default={"family": "bert"}, help=help_of_model)
     parser.add_class_arguments(TrainingArguments, "training", help="How it is trained")
     parser.add_argument("--quiet", type=bool, default=False, help="No progress bar, no lines but warnings and errors.")
     return parser

@@ -166,11 +166,8 @@ def save_checkpoint(
             for parameter, slots in state_dict.get("state", {}).items()
             for slot, tensor in slots.items()
         }
-        aside = output_dir / f".{folder.name}.{os.getpid()}"
-        try:
-            with writing_to(output_dir):
-                shutil.rmtree(aside, ignore_errors=True)
-                aside.mkdir()
+        with writing_to(output_dir):
+            with written_aside(folder) as aside:
                 (aside / "state").mkdir()
                 plain: Any = accelerator.unwrap_model(model, keep_torch_compile=False)
                 for tied in plain.all_tied_weights_keys:  # gathered from shards, tied weights come twice
@@ -182,15 +179,29 @@ def save_checkpoint(
                     save_file(dict(carried_state), aside / "state" / CARRIED_STATE_FILE)
                 state_json = json.dumps(asdict(state), indent=2) + "\n"
                 (aside / "state" / "trainer_state.json").write_text(state_json, encoding="utf-8")
-                write_manifest(aside)
-                _put_in_place(aside, folder)
-                _point(output_dir / "last", folder)
-                if state.best_step is not None:
-                    _point(output_dir / "best", output_dir / f"checkpoint-{state.best_step}")
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            _point(output_dir / "last", folder)
+            if state.best_step is not None:
+                _point(output_dir / "best", output_dir / f"checkpoint-{state.best_step}")
     accelerator.wait_for_everyone()
     return folder
+
+
+@contextlib.contextmanager
+def written_aside(folder: Path) -> Iterator[Path]:
+    """Give an empty folder to write to; at the end it gets its manifest, is flushed to the disk and gets its name.
+
+    Args:
+        folder: the checkpoint; its parent must exist. If the writing fails, it is as it was, and nothing is left aside.
+    """
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        yield aside
+        write_manifest(aside)
+        _put_in_place(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _put_in_place(aside: Path, folder: Path) -> None:

@@ -8,11 +8,12 @@ FILE_NAME = "state/manifest.json"
 
 
 def write_manifest(folder: Path) -> None:
-    """Write the size and the SHA-256 of every file in a folder."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    """Write the size and the SHA-256 of every file in a folder, of a manifest that was there before not."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / FILE_NAME)
     entries = {
         path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": _sha256(path)} for path in files
     }
+    (folder / FILE_NAME).parent.mkdir(exist_ok=True)
     (folder / FILE_NAME).write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
 
 

@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from bertkit.cli import main
 from bertkit.models import build_config, build_model
+from bertkit.training.manifest import find_damage, write_manifest
 
 
 @pytest.fixture
@@ -22,6 +23,7 @@ def run(tmp_path):
         (folder / "state").mkdir()
         (folder / "state" / "trainer_state.json").write_text("{}")
         (folder / "README.md").write_text(f"# Model\n\nstep {step}\n\n## Data\n\n## Results\n")
+        write_manifest(folder)
     return tmp_path / "run"
 
 
@@ -56,8 +58,9 @@ def test_all_other_files_are_the_last_checkpoints_but_its_state_and_the_card_say
 ):
     output = tmp_path / "mean"
     assert main(["average", str(run), "--last", "2", "--output", str(output)]) == 0
-    expected = {path.name for path in (run / "checkpoint-100").iterdir()} - {"state"}
+    expected = {path.name for path in (run / "checkpoint-100").iterdir()}
     assert {path.name for path in output.iterdir()} == expected
+    assert [path.name for path in (output / "state").iterdir()] == ["manifest.json"] and find_damage(output) is None
     config = json.loads((output / "config.json").read_text())
     assert config == json.loads((run / "checkpoint-100" / "config.json").read_text())
     card = (output / "README.md").read_text()
@@ -69,6 +72,7 @@ def test_weights_that_are_no_floats_are_the_last_ones_and_half_precision_is_kept
     for step, fill in ((30, 1.0), (100, 4.0)):
         tensors = {"half": torch.full((2,), fill, dtype=torch.bfloat16), "count": torch.tensor([step])}
         save_file(tensors, run / f"checkpoint-{step}" / "model.safetensors")
+        write_manifest(run / f"checkpoint-{step}")
     assert main(["average", str(run), "--last", "2", "--output", str(tmp_path / "mean")]) == 0
     mean = weights(tmp_path / "mean")
     assert mean["count"].item() == 100
@@ -80,14 +84,17 @@ def test_what_cannot_be_averaged_is_told_in_one_line_and_leaves_nothing(run, tmp
     assert "holds 4 checkpoints and not 5; average fewer, or train with a larger" in complaint([run, *output], capsys)
     assert "the mean of 1 checkpoints" in complaint([run, "--last", 1, *output], capsys)
     assert f"{run} exists; give another" in complaint([run, "--last", 2, "--output", run], capsys)
-    path = run / "checkpoint-100" / "model.safetensors"
+    path = run / "checkpoint-30" / "model.safetensors"
     whole = path.read_bytes()
-    path.write_bytes(whole[:1000])
-    assert "checkpoint-100/model.safetensors cannot be averaged" in complaint([run, "--last", 2, *output], capsys)
+    for damaged in (whole[:1000], whole[:-1] + bytes([whole[-1] ^ 1])):  # the second one can be read
+        path.write_bytes(damaged)
+        line = complaint([run, "--last", 2, *output], capsys)
+        assert f"{run / 'checkpoint-30'} is damaged: model.safetensors" in line
     path.unlink()
-    assert "checkpoint-100/model.safetensors cannot be averaged" in complaint([run, "--last", 2, *output], capsys)
+    assert "checkpoint-30 is damaged: model.safetensors is missing" in complaint([run, "--last", 2, *output], capsys)
     config = build_config("gpt", "tiny", vocab_size=32, hidden_size=16, intermediate_size=32)
     build_model(config, "AutoModelForCausalLM").save_pretrained(path.parent)
+    write_manifest(path.parent)
     assert "are not of one model: model.embeddings.word_embeddings.weight differs" in complaint(
         [run, "--last", 2, *output], capsys
     )

@@ -18,6 +18,7 @@ from bertkit.features import extract_features, load_encoder
 from bertkit.hub.allenai_elmo import load_allenai_elmo
 from bertkit.models import FAMILIES, ElmoCharacterTokenizer, build_config, build_model, load_model
 from bertkit.tokenization import load_tokenizer, save_tokenizer
+from bertkit.training.manifest import find_damage
 
 DATA = os.environ.get("BERTKIT_DATA")
 FIXTURE = Path(DATA or ".") / "elmo_fixture"
@@ -148,6 +149,11 @@ def test_allenais_weights_give_allenais_embeddings(tmp_path):
                     stateless = max(stateless, difference)
     print(f"maximum difference {stateful:.1e}, without the state {stateless:.1e}")
     assert stateful < 1e-6 < 0.1 < stateless
+
+
+def test_the_checkpoint_is_whole_by_its_own_manifest(made_up):
+    assert find_damage(made_up) is None
+    assert {path.name for path in made_up.iterdir()} >= {"model.safetensors", "config.json", "README.md"}
 
 
 def test_made_up_weights_give_what_tensorflows_equations_give(made_up):

@@ -93,3 +93,13 @@ def test_every_setting_has_help_and_the_name_is_that_of_the_table(name):
         parser.add_class_arguments(section)
         for field in dataclasses.fields(section):
             assert parser._option_string_actions[f"--{field.name}"].help, field.name
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_rows_that_are_too_short_are_refused_alike(name):
+    arguments = OBJECTIVES[name].arguments_class
+    if "block_size" not in {field.name for field in dataclasses.fields(arguments)}:
+        pytest.skip("it has pairs, and no rows of one length")
+    assert arguments(block_size=16).block_size == 16
+    with pytest.raises(ValueError, match=r"^objective\.block_size is 15; a row needs at least 16 tokens$"):
+        arguments(block_size=15)
