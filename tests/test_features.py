@@ -242,7 +242,7 @@ def test_arguments_out_of_range_are_refused_with_what_would_do(model, tokenizer,
 
 
 def test_a_model_or_tokenizer_that_does_not_fit_is_refused(model, native, tokenizer):
-    with pytest.raises(ValueError, match=r"BertModel does not take packed rows; give a model of bertkit \(bert, "):
+    with pytest.raises(ValueError, match=r"BertModel does not take packed rows; give a model of bertkit \(rnn, "):
         extract_features(native.model, tokenizer, ["a"])
     larger = load_tokenizer(native.folder)
     larger.add_tokens(["moon", "sun"])
@@ -293,7 +293,7 @@ def test_what_is_no_checkpoint_that_packs_is_refused_by_name(tmp_path):
         load_encoder(tmp_path / "nowhere")
     assert "\n" not in str(caught.value)
     DistilBertConfig().save_pretrained(tmp_path)
-    expected = "holds a model of type 'distilbert'; what can be read is bertkit-bert, bert"
+    expected = "holds a model of type 'distilbert'; what can be read is bertkit-rnn, "
     with pytest.raises(ValueError, match=expected):
         load_encoder(tmp_path)
 

@@ -208,7 +208,7 @@ def test_the_saved_recipe_trains_the_same_model_again(run, tmp_path):
         ({"training.resume_from_checkpoint": "nowhere"}, "there is no folder nowhere"),
         ({"objective.block_size": 600}, "model.max_position_embeddings"),
         ({"model.hidden_sise": 3}, "did you mean 'hidden_size'"),
-        ({"model.family": "bart"}, "choose from bert"),
+        ({"model.family": "bart"}, "choose from rnn, "),
         ({"model.vocab_size": 10}, "model.vocab_size is 10"),
     ],
 )
