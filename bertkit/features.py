@@ -229,6 +229,8 @@ def _check_arguments(
             f"{type(model).__name__} does not take packed rows; give a model of bertkit ({', '.join(FAMILIES)}), or load "
             "a BERT of transformers by load_encoder"
         )
+    if model.config.is_encoder_decoder:
+        raise ValueError(f"{type(model).__name__} translates and has no features; give a model that reads one text")
     if not tokenizer.is_fast:
         raise ValueError(f"{type(tokenizer).__name__} is not a fast tokenizer; give one saved with a tokenizer.json")
     if len(tokenizer) > model.config.vocab_size:

@@ -250,6 +250,11 @@ def test_a_model_or_tokenizer_that_does_not_fit_is_refused(model, native, tokeni
         ValueError, match=f"the tokenizer has {len(tokenizer) + 2} tokens and the model {len(tokenizer)}"
     ):
         extract_features(model, larger, ["a"])
+    translator = build_model(build_config("transformer", "tiny", vocab_size=len(tokenizer)), "AutoModel")
+    with pytest.raises(
+        ValueError, match="TransformerModel translates and has no features; give a model that reads one"
+    ):
+        extract_features(translator, tokenizer, ["a"])
 
 
 @pytest.mark.skipif(

@@ -161,6 +161,7 @@ def _train(recipe: "Namespace", resolved: str, processes: "PartialState", checkp
         [*cheap_checks(prepared.train_store), *prepared.objective.checks(prepared.train_store)],
         is_main_process=processes.is_main_process,
     )
+    len(prepared.eval_batches)  # lays them out: text that cannot be evaluated ends the run here, and not after hours
     card = ModelCard(
         auto_class=prepared.objective.auto_class,
         pipeline_tag=prepared.objective.pipeline_tag,

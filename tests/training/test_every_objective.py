@@ -7,6 +7,7 @@ import pytest
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoTokenizer
 
+from bertkit.cli import main
 from bertkit.models import FAMILIES, load_model
 from bertkit.objectives import OBJECTIVES
 from tests.training.runs import NO_DROPOUT, assert_close, assert_same_bits, assert_same_course, log_of, losses_of
@@ -165,3 +166,16 @@ def test_a_run_that_goes_on_is_refused_a_family_of_another_objective(unbroken, p
         assert main(["pretrain", *pretrain_options(unbroken("masked"), **EACH | settings | AUTO)]) == 2
         [line] = capsys.readouterr().err.splitlines()
         assert f"model.family {settings['model.family']} is trained by objective.name " in line
+
+
+def test_pairs_that_cannot_be_evaluated_end_the_run_before_its_first_step(
+    pretrain_options, pairs_file, tmp_path, capsys
+):
+    held_out = tmp_path / "held_out.tsv"
+    held_out.write_text("a source without its target\t\n")
+    settings = {**EACH, **ROADS["seq2seq rnn"], "data.train": pairs_file, "data.eval": held_out}
+    settings |= {"data.eval_fraction": None}
+    assert main(["pretrain", *pretrain_options(tmp_path / "run", **settings)]) == 2
+    complaint = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "held_out.tsv: 0 of 1 are used" in complaint
+    assert not list((tmp_path / "run").glob("checkpoint-*"))
