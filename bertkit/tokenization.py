@@ -168,6 +168,32 @@ def save_tokenizer(tokenizer: "PreTrainedTokenizerBase", path: str | Path) -> No
             file.writelines(f"{piece}\n" for piece in sorted(vocab, key=vocab.__getitem__))
 
 
+def frame_texts(
+    tokenizer: "PreTrainedTokenizerBase", *, begin_token_id: int, end_token_id: int | None
+) -> "PreTrainedTokenizerBase":
+    """Return a copy of a tokenizer that gives a text as a model without segments takes it.
+
+    Args:
+        tokenizer: a fast tokenizer.
+        begin_token_id: what it sets before a text.
+        end_token_id: what it sets behind a text; None for a model that is to go on with it.
+    """
+    from copy import deepcopy
+
+    from tokenizers.processors import TemplateProcessing
+
+    framed = deepcopy(tokenizer)
+    ids = [begin_token_id] if end_token_id is None else [begin_token_id, end_token_id]
+    tokens = [str(token) for token in framed.convert_ids_to_tokens(ids)]
+    _backend(framed).post_processor = TemplateProcessing(
+        single=[tokens[0], "$A", *tokens[1:]],
+        pair=[tokens[0], "$A", *tokens[1:], "$B", *tokens[1:]],
+        special_tokens=list(dict.fromkeys(zip(tokens, ids, strict=True))),
+    )
+    framed.model_input_names = ["input_ids", "attention_mask"]
+    return framed
+
+
 def load_tokenizer(path_or_name: str | Path, *, require: Sequence[str] = ()) -> "PreTrainedTokenizerFast":
     """Load the tokenizer of a local folder or of a repository on the Hub.
 

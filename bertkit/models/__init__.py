@@ -159,7 +159,7 @@ def build_config(family: str, preset: str | None = None, **overrides: Any) -> Pr
     known = [*chosen.config_class.__annotations__, *TASK_FIELDS]
     for key in overrides:
         if key not in known:
-            nearest = difflib.get_close_matches(key, known, n=1)
+            nearest = difflib.get_close_matches(key, [*known, "family", "preset"], n=1)
             hint = f"did you mean {nearest[0]!r}?" if nearest else f"it has {', '.join(known)}"
             raise ValueError(f"unknown setting {key!r} of model family {family!r}; {hint}")
     try:

@@ -18,6 +18,7 @@ from bertkit.objectives.rows import IGNORED_LABEL, RowFiller, refuse_short_rows
 from bertkit.objectives.spans import SpanCutter, packed_stream
 from bertkit.objectives.special_tokens import ends_of_text
 from bertkit.objectives.texts_in_rows import TextsInRows
+from bertkit.tokenization import frame_texts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -124,6 +125,10 @@ class BidirectionalObjective(TextsInRows):
             found[f"{way}_loss"] = (loss, counted.sum())
             found[f"{way}_bits_per_byte"] = (loss / math.log(2), text.sum() * store.bytes_per_token)
         return found
+
+    def checkpoint_tokenizer(self, tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedTokenizerBase":
+        """Return a tokenizer that begins and ends texts, and knows no segments."""
+        return frame_texts(tokenizer, begin_token_id=self.bos_token_id, end_token_id=self.eos_token_id)
 
     def loss_floor(self, store: TokenStore) -> float:
         """Return the unigram entropy of the text and the ends of its examples, in nats."""

@@ -20,6 +20,7 @@ from bertkit.objectives.rows import IGNORED_LABEL, RowFiller, refuse_short_rows
 from bertkit.objectives.spans import SpanCutter, packed_stream
 from bertkit.objectives.special_tokens import ends_of_text
 from bertkit.objectives.texts_in_rows import TextsInRows
+from bertkit.tokenization import frame_texts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -157,6 +158,10 @@ class CausalObjective(TextsInRows):
             "loss": (outputs.loss, (labels != IGNORED_LABEL).sum()),
             "bits_per_byte": (outputs.loss / math.log(2), tokens.sum() * store.bytes_per_token),
         }
+
+    def checkpoint_tokenizer(self, tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedTokenizerBase":
+        """Return a tokenizer that begins texts and leaves them open: what is given is to be gone on with."""
+        return frame_texts(tokenizer, begin_token_id=self.bos_token_id, end_token_id=None)
 
     def loss_floor(self, store: TokenStore) -> float:
         """Return the unigram entropy of the text and the ends of its documents, in nats."""

@@ -298,6 +298,10 @@ class MaskedObjective:
             "next_sentence_accuracy": ((outputs.seq_relationship_logits.argmax(-1) == pairs).sum(), num_pairs),
         }
 
+    def checkpoint_tokenizer(self, tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedTokenizerBase":
+        """Return the tokenizer as it is: made for BERT."""
+        return tokenizer
+
     def loss_floor(self, store: TokenStore) -> float:
         """Return the unigram entropy of the text, in nats."""
         return store.unigram_entropy()

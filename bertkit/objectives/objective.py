@@ -120,6 +120,13 @@ class Objective(Protocol[Rows]):
             store: the corpus.
         """
 
+    def checkpoint_tokenizer(self, tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedTokenizerBase":
+        """Return the tokenizer that checkpoints hold: it gives a text as the model takes it.
+
+        Args:
+            tokenizer: the one the run was given.
+        """
+
     def loss_floor(self, store: TokenStore) -> float:
         """Return the loss in nats of a model that knows how frequent each label is, and no more."""
 

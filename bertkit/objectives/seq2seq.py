@@ -19,6 +19,7 @@ from bertkit.data.pair_batches import PairBatches, PairIndex, Pairs
 from bertkit.data.token_store import TokenStore, entropy
 from bertkit.objectives.rows import IGNORED_LABEL
 from bertkit.objectives.special_tokens import ends_of_text
+from bertkit.tokenization import frame_texts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -147,6 +148,10 @@ class Seq2SeqObjective:
                 text.sum() * self._index(store).bytes_per_target_token,
             ),
         }
+
+    def checkpoint_tokenizer(self, tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedTokenizerBase":
+        """Return a tokenizer that begins and ends texts, and knows no segments."""
+        return frame_texts(tokenizer, begin_token_id=self.bos_token_id, end_token_id=self.eos_token_id)
 
     def loss_floor(self, store: TokenStore) -> float:
         """Return the unigram entropy of the targets and their ends, in nats."""

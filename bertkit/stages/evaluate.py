@@ -168,7 +168,9 @@ def choose_measure(recipe: "Namespace", kind: str) -> str:
     defaults = build_parser().get_defaults()
     for option in {name for measure in MEASURES.values() for name in measure.takes} - {*MEASURES[chosen].takes}:
         if recipe[option] != defaults[option]:
-            raise ConfigError(f"--{option} says nothing to the measure {chosen}; leave it out")
+            others = [name for name in fitting if option in MEASURES[name].takes]
+            remedy = f"it goes with --measure {' or '.join(others)}" if others else "leave it out"
+            raise ConfigError(f"--{option} says nothing to the measure {chosen}; {remedy}")
     given = [name for name, value in vars(recipe.data).items() if value is not None]
     if chosen == "minimal_pairs" and given:
         raise ConfigError(f"--data.{given[0]} says nothing to the measure {chosen}; leave it out")

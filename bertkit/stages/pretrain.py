@@ -173,14 +173,17 @@ def _train(recipe: "Namespace", resolved: str, processes: "PartialState", checkp
         recipe=resolved,
     )
 
-    Trainer(
+    trainer = Trainer(
         prepared.model,
         prepared.train_batches,
         recipe.training,
         output_dir=recipe.output_dir,
         eval_batches=prepared.eval_batches,
-        write_extras=extras_writer(prepared.tokenizer, card),
+        write_extras=extras_writer(prepared.objective.checkpoint_tokenizer(prepared.tokenizer), card),
         resume_from=checkpoint,
         recipe=yaml.safe_load(resolved),
         quiet=quiet,
-    ).train()
+    )
+    trainer.train()
+    if not quiet and trainer.stopped_by is None:
+        print(f"checkpoints: {recipe.output_dir}/last, and {recipe.output_dir}/best by eval_{trainer.best_by}")

@@ -179,3 +179,24 @@ def test_pairs_that_cannot_be_evaluated_end_the_run_before_its_first_step(
     complaint = capsys.readouterr().err.strip().splitlines()[-1]
     assert "held_out.tsv: 0 of 1 are used" in complaint
     assert not list((tmp_path / "run").glob("checkpoint-*"))
+
+
+@EVERY
+def test_the_tokenizer_of_a_checkpoint_gives_what_the_model_takes(unbroken, road):
+    folder = unbroken(road) / "last"
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), load_model(folder, _head(road))
+    encoded = tokenizer("the of and", return_tensors="pt")
+    ids = encoded["input_ids"][0].tolist()
+    assert ids[0] == tokenizer.cls_token_id
+    assert (ids[-1] == tokenizer.sep_token_id) == (not road.startswith("causal"))
+    if model.can_generate():
+        generated = model.generate(**encoded, max_new_tokens=3, do_sample=False)
+        assert generated.shape[0] == 1 and generated.shape[1] > 1
+    else:
+        model(**encoded)
+
+
+def _head(road):
+    if road == "masked":
+        return "AutoModelForPreTraining"
+    return OBJECTIVES[road.split()[0]].auto_class
