@@ -166,7 +166,11 @@ def test_translations_are_scored_and_written(saved, tmp_path, capsys, family):
         ("gpt", ["--num_beams", "3"], "--num_beams says nothing to the measure likelihood; leave it out"),
         ("gpt", ["--max_length", "33"], "33 tokens at once are more than the model's 32 positions; lower --max_length"),
         ("gpt", ["--max_length", "0"], "--max_length is 0; it must be at least 1"),
-        ("gpt", ["--batch_size", "3"], "--batch_size says nothing to the measure likelihood; it goes with --measure loss"),
+        (
+            "gpt",
+            ["--batch_size", "3"],
+            "--batch_size says nothing to the measure likelihood; it goes with --measure loss",
+        ),
         ("rnn", ["--stride", "4"], "--stride says nothing to a model that reads from end to end; leave it out"),
         ("bert", ["--measure", "pseudo_likelihood", "--max_length", "2"], "--max_length is 2; a text needs at least 3"),
         (

@@ -3,9 +3,9 @@
     make chaos                                  50 kills
     python -m tests.training.chaos --kills 5
 
-Half of the kills come at a random moment, starting up included; the others while a checkpoint is being written. After each the
-run is told to go on by itself. At the end every file of the last checkpoint and every number of the log must be the same, but
-for what a clock measures.
+The moments are spread over the whole run: half of the kills come at a random step, the others while the next checkpoint behind
+such a step is being written. After each the run is told to go on by itself. At the end every file of the last checkpoint and
+every number of the log must be the same, but for what a clock measures.
 """
 
 import argparse
@@ -34,7 +34,7 @@ SETTINGS = {
     "training.batch_size_warmup_steps": 50,
     "training.micro_batch_size": 5,
     "training.save_steps": 9,
-    "training.logging_steps": 4,
+    "training.logging_steps": 1,
     "training.learning_rate": 0.002,
     "training.resume_from_checkpoint": "auto",
     "quiet": "true",
@@ -61,35 +61,45 @@ def chaos(kills: int, seed: int, folder: Path, max_steps: int = 240) -> list[str
         "data.train": write_corpus(folder / "corpus.txt"),
         "training.max_steps": max_steps,
     }
-    started = time.monotonic()
     subprocess.run(command(folder / "unbroken", options), check=True, env=environment(folder))
-    whole_run = time.monotonic() - started
-    print(f"unbroken: {whole_run:.1f} s; now with {kills} kills, seed {seed}", flush=True)
+    print(f"the unbroken run is done; now with {kills} kills, seed {seed}", flush=True)
 
     broken = folder / "broken"
-    finished = 0
-    for number in range(kills):
+    moments = sorted(chance.uniform(0, 0.95 * max_steps) for _ in range(kills))
+    for number, moment in enumerate(moments):
         child = subprocess.Popen(command(broken, options), env=environment(folder))
-        in_saving = number % 2 == 1
-        deadline = time.monotonic() + (3 * whole_run if in_saving else chance.uniform(0, whole_run))
-        saves_to_see = chance.randint(1, 4) if in_saving else None
-        seen: set[str] = set()
-        while child.poll() is None and time.monotonic() < deadline:
-            seen |= {path.name for path in broken.glob(".checkpoint-*")}
-            if saves_to_see is not None and len(seen) >= saves_to_see:
-                time.sleep(chance.uniform(0, 0.02))  # somewhere in the writing of it
-                break
-            time.sleep(0.0005 if in_saving else 0.01)
-        finished += child.poll() is not None
+        reached = is_saving if number % 2 else has_come_to
+        while child.poll() is None and not reached(broken, moment):
+            time.sleep(0.0005)
+        time.sleep(chance.uniform(0, 0.02))  # somewhere in the step, in the writing, or in starting up
+        if child.poll() is not None:
+            return [f"the run ended by itself after {number} of {kills} kills"]
         child.kill()
         child.wait()
         torn = [path.name for path in broken.glob(".checkpoint-*")]
         last = (broken / "last").resolve().name if (broken / "last").exists() else "no checkpoint"
-        print(f"kill {number + 1}: {'left ' + ', '.join(torn) if torn else 'between two saves'}; {last}", flush=True)
+        at = f"step {step_of_log(broken)}, {'left ' + ', '.join(torn) if torn else 'between two saves'}"
+        print(f"kill {number + 1}: {at}; {last}", flush=True)
     subprocess.run(command(broken, options), check=True, env=environment(folder))
-    if finished:
-        print(f"{finished} of the children had come to the end before they were killed")
     return differences(folder / "unbroken", broken)
+
+
+def step_of_log(run: Path) -> int:
+    """Return the last step that a run has logged; 0 before the first."""
+    log = run / "log.jsonl"
+    whole = [line for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")] if log.exists() else []
+    return json.loads(whole[-1])["step"] if whole else 0
+
+
+def has_come_to(run: Path, moment: float) -> bool:
+    """Return whether a run has logged a step at or behind a moment."""
+    return step_of_log(run) >= moment
+
+
+def is_saving(run: Path, moment: float) -> bool:
+    """Return whether a run is writing a checkpoint of a step at or behind a moment."""
+    steps = (int(path.name.removeprefix(".checkpoint-").split(".")[0]) for path in run.glob(".checkpoint-*"))
+    return any(step >= moment for step in steps)
 
 
 def command(output_dir: Path, options: dict[str, object]) -> list[str]:
