@@ -151,7 +151,7 @@ def test_a_far_step_of_rows_that_carry_state_costs_what_a_near_one_does(tokenize
 
 
 def test_a_text_too_short_for_its_rows_is_refused_with_a_remedy(tokenizer, make_corpus):
-    with pytest.raises(ValueError, match=r"9 rows .* lower training\.train_batch_size"):
+    with pytest.raises(ValueError, match=r"9 rows .* let fewer rows go on"):
         len(batches(tokenizer, make_corpus([2], mean_sentence=4), batch_size=9, carry_state=True))
 
 

@@ -129,7 +129,11 @@ def test_a_run_reports_its_measures_and_its_checkpoint_knows_how_texts_begin_and
         ("causal gpt", {"objective.carry_state": "true"}, "GptForCausalLM has no recurrent state"),
         ("causal gpt", {"model.family": "gtp"}, "unknown model family 'gtp'"),
         ("causal gpt", {"objective.block_size": 5000}, "raise model.max_position_embeddings"),
-        ("causal rnn, state carried", {"training.train_batch_size": 70000}, "lower training.train_batch_size"),
+        (
+            "causal rnn, state carried",
+            {"training.train_batch_size": 70000},
+            "let fewer rows go on (training.train_batch_size",
+        ),
         (
             "causal rnn, state carried",
             {"training.train_batch_size_start": 2, "training.batch_size_warmup_steps": 3},
