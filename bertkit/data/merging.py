@@ -10,7 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from bertkit.data.documents import DataError
-from bertkit.data.token_store import METADATA_FILE, TokenStore, sync
+from bertkit.data.store_files import METADATA_FILE, sync
+from bertkit.data.token_store import TokenStore
 
 _AT_ONCE = 2**22  # numbers copied at a time: memory stays flat
 

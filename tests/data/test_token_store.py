@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from bertkit.data import token_store
+from bertkit.data import encoding
 from bertkit.data.arguments import DataArguments
 from bertkit.data.documents import DataError, Documents, load_documents
+from bertkit.data.encoding import MAX_PARAGRAPH_CHARACTERS
 from bertkit.data.sentences import split_sentences
-from bertkit.data.token_store import MAX_PARAGRAPH_CHARACTERS, TokenStore
+from bertkit.data.token_store import TokenStore
 
 SPECIAL_TOKENS = {
     "pad_token": "[PAD]",
@@ -111,7 +112,7 @@ def test_every_sentence_holds_the_tokens_it_has_alone_wherever_chunks_are_cut(
     documents = [["cold day"], *documents]
     token_ids, sentence_starts, document_starts, kept = expected_store(documents, tokenizer, mode)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(token_store, "CHUNK_CHARACTERS", chunk_characters)
+        patch.setattr(encoding, "CHUNK_CHARACTERS", chunk_characters)
         store = build(write_text(folder, documents), tokenizer, folder, sentences=mode, num_workers=1)
         assert store.token_ids.tolist() == token_ids
         assert store.sentence_starts.tolist() == sentence_starts
@@ -220,12 +221,12 @@ def started_workers(monkeypatch):
         started.append(num_workers)
         return ProcessPoolExecutor(num_workers, *arguments)
 
-    monkeypatch.setattr(token_store, "ProcessPoolExecutor", start)
+    monkeypatch.setattr(encoding, "ProcessPoolExecutor", start)
     return started
 
 
 def test_store_is_the_same_to_the_byte_for_any_number_of_workers(tokenizer, tmp_path, monkeypatch, started_workers):
-    monkeypatch.setattr(token_store, "CHUNK_CHARACTERS", 500)
+    monkeypatch.setattr(encoding, "CHUNK_CHARACTERS", 500)
     path = write_text(tmp_path, [TEXT * 3 + [f"{number} was cold."] for number in range(50)])
     alone = build(path, tokenizer, tmp_path / "1", num_workers=1)
     assert started_workers == []
@@ -249,7 +250,7 @@ def test_progress_is_shown_to_the_last_byte_and_not_when_quiet(tokenizer, tmp_pa
 
 
 def test_error_in_a_worker_reaches_the_user_in_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(token_store, "CHUNK_CHARACTERS", 10)
+    monkeypatch.setattr(encoding, "CHUNK_CHARACTERS", 10)
     path = write_text(tmp_path, [["known known"]] * 30 + [["strange"]])
     with pytest.raises(DataError, match=r"the tokenizer cannot encode the text near 'strange'.*") as error:
         build(path, word_tokenizer({"known": 0}), tmp_path, num_workers=2)
@@ -359,9 +360,10 @@ def test_a_folder_that_is_no_store_or_of_another_version_is_refused(tokenizer, t
 
 HANGING_BUILD = """
 import sys, time
-from bertkit.data import token_store
+from bertkit.data import encoding
 from bertkit.data.arguments import DataArguments
 from bertkit.data.documents import Documents, load_documents
+from bertkit.data.token_store import TokenStore
 
 class Hanging(Documents):
     def paragraphs(self):
@@ -374,12 +376,12 @@ if __name__ == "__main__":
     from transformers import PreTrainedTokenizerFast
 
     path, tokenizer, cache_dir = sys.argv[1:]
-    token_store.CHUNK_CHARACTERS = 100
+    encoding.CHUNK_CHARACTERS = 100
     arguments = DataArguments(train=path, cache_dir=cache_dir, num_workers=2)
     documents = load_documents(path, arguments)
     documents.__class__ = Hanging
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=tokenizer, unk_token="[UNK]")
-    token_store.TokenStore.build(documents, tokenizer, arguments, quiet=True)
+    TokenStore.build(documents, tokenizer, arguments, quiet=True)
 """
 
 
