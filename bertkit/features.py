@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from bertkit.models.modeling_scalar_mix import ScalarMix
+
 logger = logging.getLogger(__name__)
 
 Pooling: TypeAlias = Literal["cls", "mean", "max", "last"]
@@ -45,7 +47,7 @@ def load_encoder(checkpoint: str | Path) -> PreTrainedModel:
         checkpoint: folder or Hub name of a bertkit checkpoint, or of a BERT of transformers.
 
     Returns:
-        The model without its head, in evaluation mode.
+        The model in evaluation mode, without its head unless that has learned how to mix the layers.
 
     Raises:
         ValueError: there is no checkpoint, or it is of an architecture that does not pack.
@@ -55,7 +57,7 @@ def load_encoder(checkpoint: str | Path) -> PreTrainedModel:
     folder = checkpoint_folder(str(checkpoint))
     # In the class it was saved as, so that no weight is left over or missing.
     model = load_checkpoint(folder, saved_auto_class(folder) or "AutoModel")
-    return cast("PreTrainedModel", model.base_model.float())
+    return cast("PreTrainedModel", (model if hasattr(model, "scalar_mix") else model.base_model).float())
 
 
 # Vectors
@@ -68,7 +70,7 @@ def extract_features(
     *,
     text_pairs: Sequence[str] | None = None,
     pooling: Pooling = "mean",
-    layers: int | Sequence[int] = -1,
+    layers: int | Sequence[int] | Literal["mix"] = -1,
     max_length: int | None = None,
     batch_tokens: int = 4096,
     quiet: bool = False,
@@ -86,13 +88,15 @@ def extract_features(
         pooling: how the token states of a text become one vector: "cls" takes the first token's, "last" the last
             one's, "mean" and "max" go over all its tokens, special tokens included.
         layers: one layer or several, whose vectors are then joined in this order: 0 is the embeddings, 1 the first
-            layer, -1 the last.
+            layer, -1 the last. "mix" is the scalar mix of all, embeddings counted (Peters et al. 2018): as a task has learned
+            it, if the model was fine-tuned so, else their mean.
         max_length: longest text (or pair) in tokens, special tokens included; by default what model and tokenizer take.
         batch_tokens: tokens computed at a time, at most; one text may be longer. It decides on memory and speed only.
         quiet: no progress bar.
 
     Returns:
-        (texts, features) float32, in the order of the texts; features are hidden_size times the number of layers.
+        (texts, features) float32, in the order of the texts; features are hidden_size times the number of layers,
+        once where they are mixed.
 
     Raises:
         ValueError: an architecture that does not pack, an argument out of range, a tokenizer that is not the model's,
@@ -101,6 +105,11 @@ def extract_features(
     import torch
     from tqdm import tqdm
 
+    mix = None
+    if isinstance(layers, str):
+        if layers != "mix":
+            raise ValueError(f"unknown layers {layers!r}; give numbers, or mix")
+        mix, layers = _layer_mix(model), -1
     layers = [layers] if isinstance(layers, int) else list(layers)
     _check_arguments(model, tokenizer, texts, text_pairs, pooling=pooling, layers=layers, batch_tokens=batch_tokens)
     max_length = _choose_max_length(model, tokenizer, max_length, pairs=text_pairs is not None)
@@ -123,7 +132,10 @@ def extract_features(
                     output_hidden_states=True,
                     return_dict=True,
                 )
-                states = torch.cat([outputs.hidden_states[layer] for layer in layers], dim=-1)  # (rows, seq, features)
+                if mix is not None:
+                    states = mix(outputs.hidden_states)  # (rows, seq, features)
+                else:
+                    states = torch.cat([outputs.hidden_states[layer] for layer in layers], dim=-1)
                 example_of_position = torch.from_numpy(example_of).to(model.device)
                 pooled = pool(states.flatten(0, 1).float(), example_of_position, len(numbers), pooling)
                 features[numbers] = pooled.cpu().numpy()
@@ -210,6 +222,13 @@ class _Examples:
     """(texts,) int64 tokens of each text."""
     starts: np.ndarray
     """(texts,) int64 place of its first token."""
+
+
+def _layer_mix(model: PreTrainedModel) -> ScalarMix:
+    from bertkit.models.modeling_scalar_mix import ScalarMix
+
+    fresh = ScalarMix(model.config.num_hidden_layers + 1).to(model.device)
+    return cast("ScalarMix", getattr(model, "scalar_mix", fresh))
 
 
 def _check_arguments(

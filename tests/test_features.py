@@ -442,6 +442,38 @@ def test_an_unknown_form_of_output_names_the_three(tmp_path):
         save_features(np.zeros((1, 1), dtype=np.float32), tmp_path / "a.h5")
 
 
+# Mixed layers
+
+
+def test_unlearned_the_mix_of_all_layers_is_their_mean(model, tokenizer):
+    texts = ragged_texts(9)
+    width = model.config.hidden_size
+    joined = extract_features(model, tokenizer, texts, layers=[0, 1, 2], quiet=True).reshape(len(texts), 3, width)
+    np.testing.assert_allclose(
+        extract_features(model, tokenizer, texts, layers="mix", quiet=True), joined.mean(axis=1), atol=1e-5
+    )
+    with pytest.raises(ValueError, match="unknown layers 'mixed'; give numbers, or mix"):
+        extract_features(model, tokenizer, texts, layers="mixed", quiet=True)
+
+
+def test_of_a_fine_tuned_elmo_the_mix_is_the_one_that_the_task_learned(tokenizer, tmp_path):
+    torch.manual_seed(0)
+    config = build_config("elmo", vocab_size=len(tokenizer), hidden_size=16, cell_size=24, num_hidden_layers=2)
+    classifier = build_model(config, "AutoModelForSequenceClassification")
+    weights = torch.tensor([2.0, 0.0, -1.0])
+    with torch.no_grad():
+        classifier.scalar_mix.weights.copy_(weights)
+        classifier.scalar_mix.gamma.fill_(1.5)
+    classifier.save_pretrained(tmp_path)
+    save_tokenizer(tokenizer, tmp_path)
+    texts = ragged_texts(6)
+    mixed = extract_features(load_encoder(tmp_path), tokenizer, texts, layers="mix", quiet=True)
+    joined = extract_features(load_encoder(tmp_path), tokenizer, texts, layers=[0, 1, 2], quiet=True)
+    shares = 1.5 * weights.exp() / weights.exp().sum()
+    expected = (joined.reshape(len(texts), 3, 16) * shares.numpy()[:, None]).sum(axis=1)
+    np.testing.assert_allclose(mixed, expected, atol=1e-5)
+
+
 # The verb
 
 

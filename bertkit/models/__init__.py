@@ -22,7 +22,7 @@ from .modeling_bert import (
     BertEncoderForSequenceClassification,
     BertEncoderModel,
 )
-from .modeling_elmo import ELMO_PRESETS, ElmoConfig, ElmoForPreTraining, ElmoModel
+from .modeling_elmo import ELMO_PRESETS, ElmoConfig, ElmoForPreTraining, ElmoForSequenceClassification, ElmoModel
 from .modeling_gpt import GPT_PRESETS, GptConfig, GptForCausalLM, GptModel
 from .modeling_rnn import RNN_PRESETS, RnnConfig, RnnForCausalLM, RnnModel
 from .modeling_rnn_seq2seq import (
@@ -59,7 +59,11 @@ FAMILIES = {
     ),
     "elmo": Family(
         config_class=ElmoConfig,
-        auto_classes={"AutoModel": ElmoModel, "AutoModelForPreTraining": ElmoForPreTraining},
+        auto_classes={
+            "AutoModel": ElmoModel,
+            "AutoModelForPreTraining": ElmoForPreTraining,
+            "AutoModelForSequenceClassification": ElmoForSequenceClassification,
+        },
         presets=ELMO_PRESETS,
         default_preset="base",
     ),

@@ -25,6 +25,7 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
+from .modeling_checks import check_activation, check_probabilities, check_sizes, check_token_ids
 from .modeling_dropout import Dropout
 from .modeling_example_attention import Examples, runs_example_by_example
 from .modeling_heads import POOLINGS, ForSequenceClassification, cross_entropy
@@ -97,27 +98,17 @@ class BertEncoderConfig(PreTrainedConfig):
         Raises:
             ValueError: naming the field and what it may be.
         """
-        sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-        for name in (*sizes, "max_position_embeddings", "type_vocab_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}"
-            )
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
-            if not 0 <= (getattr(self, name) or 0) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
-        if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
-            raise ValueError(f"pad_token_id is {self.pad_token_id}; it must be below vocab_size {self.vocab_size}")
+        check_sizes(self, "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+        check_sizes(self, "max_position_embeddings", "type_vocab_size")
+        check_probabilities(self, "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+        check_token_ids(self, "pad_token_id")
         if self.initial_attention not in INITIAL_ATTENTION:
             raise ValueError(
                 f"unknown initial_attention {self.initial_attention!r}; choose from {', '.join(INITIAL_ATTENTION)}"
             )
         if self.pooling not in POOLINGS:
             raise ValueError(f"unknown pooling {self.pooling!r}; choose from {', '.join(POOLINGS)}")
-        if self.hidden_act not in ACT2FN:
-            raise ValueError(f"unknown hidden_act {self.hidden_act!r}; choose from {', '.join(ACT2FN)}")
+        check_activation(self)
 
 
 class BertEncoderEmbeddings(nn.Module):

@@ -27,13 +27,13 @@ def check_sizes(config: PreTrainedConfig, *names: str) -> None:
 
 
 def check_probabilities(config: PreTrainedConfig, *names: str) -> None:
-    """Refuse fields outside 0 to 1, 1 not included.
+    """Refuse fields outside 0 to 1, 1 not included; a field that is None passes.
 
     Raises:
         ValueError: naming the field.
     """
     for name in names:
-        if not 0 <= getattr(config, name) < 1:
+        if not 0 <= (getattr(config, name) or 0) < 1:
             raise ValueError(f"{name} is {getattr(config, name)}; it must be at least 0 and below 1")
 
 

@@ -31,12 +31,13 @@ from .modeling_causal import next_token_labels
 from .modeling_characters import CharacterEncoder, Highway
 from .modeling_checks import check_probabilities, check_sizes, check_token_ids
 from .modeling_dropout import Dropout
-from .modeling_heads import IGNORED, cross_entropy
+from .modeling_heads import IGNORED, ForSequenceClassification, cross_entropy
 from .modeling_projected_lstm import ProjectedLSTM
 from .modeling_scalar_mix import ScalarMix
 from .modeling_state import StateCache
 
 TOKEN_INPUTS = ("tokens", "characters")
+ELMO_POOLINGS = ("mean",)
 HIGHWAY_GATE_BIAS = -2.0  # fresh highway layers let most of their input pass (Srivastava et al. 2015)
 
 # Taken from **kwargs, because transformers' Trainer counts every argument of forward with "label" in its name among the
@@ -89,6 +90,12 @@ class ElmoConfig(PreTrainedConfig):
     """Activation of the filters and in the highway layers, by its transformers name."""
     hidden_dropout_prob: float | int = 0.1
     """Dropout of the input of every layer and of what the output layer reads."""
+    classifier_dropout: float | int | None = None
+    """Dropout before a task head; hidden_dropout_prob if not given."""
+    pooling: str = "mean"
+    """What of an example a task head reads: "mean", the mean over its tokens of the learned mix of all layers."""
+    scalar_mix_layer_norm: bool = False
+    """Normalise the layers before a task head mixes them, so that layers of unlike size weigh alike."""
     initializer_range: float | int = 0.1
     """Standard deviation of fresh token vectors; other weights start at a scale that follows their shape."""
     use_cache: bool = False
@@ -111,7 +118,9 @@ class ElmoConfig(PreTrainedConfig):
         """
         sizes = ("vocab_size", "hidden_size", "cell_size", "num_hidden_layers", "character_embedding_size")
         check_sizes(self, *sizes)
-        check_probabilities(self, "hidden_dropout_prob")
+        check_probabilities(self, "hidden_dropout_prob", "classifier_dropout")
+        if self.pooling not in ELMO_POOLINGS:
+            raise ValueError(f"unknown pooling {self.pooling!r}; choose from {', '.join(ELMO_POOLINGS)}")
         check_token_ids(self, "pad_token_id", "bos_token_id", "eos_token_id")
         if self.hidden_size % 2:
             raise ValueError(f"hidden_size is {self.hidden_size}; it must be even, a half for each direction")
@@ -477,3 +486,11 @@ class ElmoForPreTraining(ElmoPreTrainedModel):
             forward_loss=forward_loss,
             backward_loss=backward_loss,
         )
+
+
+class ElmoForSequenceClassification(ForSequenceClassification, ElmoPreTrainedModel):
+    """A task head on the mean over an example of the learned mix of all layers, dropout before it."""
+
+    base_model_class = ElmoModel
+    has_pooler = False
+    mixes_layers = True

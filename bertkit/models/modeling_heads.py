@@ -11,6 +11,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils.generic import can_return_tuple
 
 from .modeling_packing import example_means
+from .modeling_scalar_mix import ScalarMix
 
 POOLINGS = ("cls", "mean")  # what of an example a task head reads
 IGNORED = -100  # a label that is not counted: padding, or a token that was not masked
@@ -115,21 +116,27 @@ def infer_problem_type(num_labels: int, labels: torch.Tensor) -> str:
 class ForSequenceClassification:
     """A class, several labels or numbers for every example, from one vector of each.
 
-    `config.pooling` says which: "cls", the base model's `pooler_output`, or "mean", the mean of its last hidden states, which
-    few steps of fine-tuning make more of.
+    `config.pooling` says which: "cls", the base model's `pooler_output`, or "mean", the mean of the states over the example's
+    tokens, which few steps of fine-tuning make more of. The states are those of the last layer, or, in a family whose layers
+    make a word's vector together, a learned mix of all.
 
     Put it before the family's `PreTrainedModel` and name the base model:
     `class XForSequenceClassification(ForSequenceClassification, XPreTrainedModel): base_model_class = XModel`.
     The config has `num_labels`, `problem_type`, `pooling`, `classifier_dropout` and `hidden_dropout_prob`; the base model takes
-    `add_pooling_layer`.
+    `add_pooling_layer`, unless the family has no pooler. With `mixes_layers` the config has `scalar_mix_layer_norm`.
     """
 
     base_model_class: type[nn.Module]
+    has_pooler = True
+    mixes_layers = False
     config: Any
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)  # type: ignore[call-arg]
-        self.model = self.base_model_class(config, add_pooling_layer=config.pooling == "cls")
+        pooler = {"add_pooling_layer": config.pooling == "cls"} if self.has_pooler else {}
+        self.model = self.base_model_class(config, **pooler)
+        if self.mixes_layers:
+            self.scalar_mix = ScalarMix(config.num_hidden_layers + 1, layer_norm=config.scalar_mix_layer_norm)
         dropout = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
         self.dropout = nn.Dropout(dropout)
         self.score = nn.Linear(config.hidden_size, self.config.num_labels)
@@ -162,19 +169,23 @@ class ForSequenceClassification:
         Returns:
             loss (with labels), logits (examples, num_labels), and hidden_states and attentions where asked for.
         """
+        starts = kwargs.get("example_starts")
+        wanted = kwargs.pop("output_hidden_states", self.config.output_hidden_states)
         outputs = self.model(
             input_ids,
             attention_mask=attention_mask,
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
+            output_hidden_states=wanted or self.mixes_layers,
             return_dict=True,
             **kwargs,
         )
-        pooled = outputs.pooler_output  # (examples, hidden)
-        if self.config.pooling == "mean":
-            starts = kwargs.get("example_starts")
-            pooled = example_means(outputs.last_hidden_state, attention_mask, position_ids, starts)
+        if self.config.pooling == "cls":
+            pooled = outputs.pooler_output  # (examples, hidden)
+        else:
+            states = self.scalar_mix(outputs.hidden_states) if self.mixes_layers else outputs.last_hidden_state
+            pooled = example_means(states, attention_mask, position_ids, starts)
         logits = self.score(self.dropout(pooled))  # (examples, num_labels)
         loss = None
         if labels is not None:
@@ -182,5 +193,8 @@ class ForSequenceClassification:
                 self.config.problem_type = infer_problem_type(self.config.num_labels, labels)
             loss = classification_loss(logits, labels, self.config.problem_type, num_items_in_batch)
         return SequenceClassifierOutput(
-            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+            loss=loss,
+            logits=logits,
+            hidden_states=outputs.hidden_states if wanted else None,
+            attentions=outputs.get("attentions"),
         )

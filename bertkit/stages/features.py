@@ -37,9 +37,10 @@ def build_parser() -> RecipeParser:
     )
     parser.add_argument(
         "--layers",
-        type=int | list[int],
+        type=int | list[int] | Literal["mix"],
         default=-1,
-        help="Layer to take, or several to join, as [-4,-3,-2,-1]: 0 is the embeddings, -1 the last layer.",
+        help="Layer to take, or several to join, as [-4,-3,-2,-1]: 0 is the embeddings, -1 the last layer. mix: the scalar mix "
+        "of all, as a task has learned it if the checkpoint is a fine-tuned ELMo, else their mean.",
     )
     parser.add_argument(
         "--max_length",

@@ -96,10 +96,10 @@ def build_task_model(
             f"the tokenizer of {tokenizer.name_or_path} has {len(tokenizer)} tokens, but the model of {folder} knows "
             f"{config.vocab_size}; leave --tokenizer out, and the checkpoint's own is used"
         )
-    if config.max_position_embeddings < max_length:
+    positions = getattr(config, "max_position_embeddings", max_length)  # a recurrent model takes any length
+    if positions < max_length:
         raise ConfigError(
-            f"task.max_length is {max_length}, but the model of {folder} takes {config.max_position_embeddings} tokens; "
-            "lower it"
+            f"task.max_length is {max_length}, but the model of {folder} takes {positions} tokens; lower it"
         )
     model = build_model(config, auto_class)
     if not from_scratch:

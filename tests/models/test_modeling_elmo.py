@@ -464,6 +464,24 @@ def test_scalar_mix_is_the_papers_equation(layer_norm):
         mix(layers[:2])
 
 
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_a_task_head_reads_the_mean_over_its_example_of_the_mixed_layers(layer_norm):
+    torch.manual_seed(0)
+    head = elmo("AutoModelForSequenceClassification", num_labels=3, scalar_mix_layer_norm=layer_norm)
+    with torch.no_grad():
+        head.scalar_mix.weights.copy_(torch.tensor([1.0, -1.0, 0.5]))
+        head.scalar_mix.gamma.fill_(2.0)
+    packed = {"input_ids": torch.tensor([[5, 6, 7, 8, 9]]), "position_ids": torch.tensor([[0, 1, 0, 1, 2]])}
+    outputs = head(**packed, labels=torch.tensor([0, 2]))
+    for row, example in enumerate((packed["input_ids"][:, :2], packed["input_ids"][:, 2:])):
+        hidden_states = head.model(example, output_hidden_states=True).hidden_states
+        expected = head.score(head.scalar_mix(hidden_states).mean(dim=1))
+        torch.testing.assert_close(outputs.logits[row : row + 1], expected)
+    outputs.loss.backward()
+    assert all(parameter.grad.abs().max() > 0 for parameter in head.scalar_mix.parameters())
+    assert outputs.hidden_states is None and len(head(**packed, output_hidden_states=True).hidden_states) == 3
+
+
 # What a user got wrong
 
 

@@ -13,8 +13,10 @@ from transformers import AutoModelForPreTraining, AutoModelForSequenceClassifica
 
 from bertkit.cli import main
 from bertkit.config import RECIPES
-from bertkit.models import FAMILIES, build_config
+from bertkit.models import FAMILIES, build_config, build_model
 from bertkit.training.run_folder import locked
+
+CLASSIFIERS = [name for name, family in FAMILIES.items() if "AutoModelForSequenceClassification" in family.auto_classes]
 
 
 def finetune(*options):
@@ -54,6 +56,27 @@ def test_a_tiny_model_learns_the_task_and_beats_the_majority_class(run):
     assert results["labels"] == ["neg", "pos"]
     assert results["examples"] == {"train": 120, "eval": 30, "test": 25}
     assert results["standard_deviation"]["eval"]["accuracy"] is None
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        name
+        for name, family in FAMILIES.items()
+        if name != "bert" and "AutoModelForSequenceClassification" in family.auto_classes
+    ],
+)
+def test_so_does_every_family_that_has_the_head(family, command, checkpoint, tmp_path):
+    pretrained, run = tmp_path / "pretrained", tmp_path / "run"
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    settings = {"hidden_size": 32, "num_hidden_layers": 2, "cell_size": 64}
+    fields = FAMILIES[family].config_class.__annotations__
+    config = build_config(family, vocab_size=len(tokenizer), **{n: v for n, v in settings.items() if n in fields})
+    build_model(config, "AutoModelForPreTraining").save_pretrained(pretrained)
+    tokenizer.save_pretrained(pretrained)
+    assert finetune("--model.from", pretrained, *command[2:], "--output_dir", run) == 0
+    results = read(run / "results.json")
+    assert results["mean"]["test"]["accuracy"] > 0.9 > results["majority"]["test"]["accuracy"] + 0.2
 
 
 def test_it_is_evaluated_after_every_epoch_and_the_best_checkpoint_is_the_one_reported(run):
@@ -305,7 +328,7 @@ def test_what_is_wrong_is_said_in_one_line(command, tmp_path, capsys, options, m
     assert not list(tmp_path.glob("run/checkpoint-*"))
 
 
-@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "bert"])
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in CLASSIFIERS])
 @pytest.mark.parametrize("verb", ["finetune", "doctor"])
 def test_a_checkpoint_of_a_family_without_the_head_is_refused_by_its_name(command, tmp_path, capsys, family, verb):
     build_config(family, "tiny").save_pretrained(tmp_path / "other")
@@ -314,7 +337,7 @@ def test_a_checkpoint_of_a_family_without_the_head_is_refused_by_its_name(comman
     assert main([verb, *map(str, options)]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert f"{tmp_path / 'other'} holds a model of the family {family}, which has no AutoModelForSequenceClass" in line
-    assert line.endswith("give a checkpoint of the family bert")
+    assert line.endswith(f"give a checkpoint of the family {' or '.join(CLASSIFIERS)}")
 
 
 def test_a_label_that_the_training_data_lacks_is_named_before_training(command, tmp_path, capsys):
