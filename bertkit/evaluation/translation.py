@@ -69,7 +69,9 @@ def translate(
             do_sample=False,
             max_new_tokens=max_new_tokens,
         )
-        for number, text in zip(numbers, tokenizer.batch_decode(generated, skip_special_tokens=True), strict=True):
+        # Marks of punctuation move to their words, as text has them and as sacrebleu expects it.
+        texts = tokenizer.batch_decode(generated, skip_special_tokens=True, clean_up_tokenization_spaces=True)
+        for number, text in zip(numbers, texts, strict=True):
             translations[number] = text
     return translations
 
