@@ -94,9 +94,15 @@ class RecipeParser(ArgumentParser):
             elif argument == "--config" and place + 1 < len(arguments):
                 arguments[place + 1] = str(find_recipe(arguments[place + 1]))
         self._refuse_unknown(arguments)
-        parsed = self.parse_args(arguments)
+        takes_others = any(not action.option_strings for action in self._actions)
+        parsed = self.parse_args(spell_out_switches(arguments, self._switches(), takes_others=takes_others))
         del parsed["config"]
         return self.instantiate(parsed), self.dump(parsed, skip_validation=True, skip_unset=False)
+
+    def _switches(self) -> list[str]:
+        """Return the dotted names of the settings that are true or false."""
+        kinds = {action.dest: getattr(action, "_typehint", None) for action in self._actions}
+        return [key for key, kind in kinds.items() if kind is bool or bool in get_args(kind)]
 
     def _refuse_unknown(self, arguments: Sequence[str]) -> None:
         known = self.known_keys()
@@ -116,6 +122,32 @@ class RecipeParser(ArgumentParser):
                     raise ConfigError(f"{path}: {key} is a section; give settings under it, or leave it out")
                 if key not in known and key.split(".")[0] not in self.free:
                     raise ConfigError(f"{path}: unknown key {key}{nearest(key, settings)}")
+
+
+def spell_out_switches(
+    arguments: Sequence[str], switches: Iterable[str], *, takes_others: bool = False
+) -> list[str]:
+    """Write `--quiet true` for a bare `--quiet`, wherever it stands.
+
+    Args:
+        arguments: the command line.
+        switches: dotted names of settings that are true or false.
+        takes_others: whether the verb takes arguments that are no options, so that what follows a switch may be one of them.
+
+    Returns:
+        The command line, every switch with its value.
+
+    >>> spell_out_switches(["--from_scratch", "--quiet", "runs/a"], ["quiet", "from_scratch"], takes_others=True)
+    ['--from_scratch', 'true', '--quiet', 'true', 'runs/a']
+    """
+    options = {f"--{switch}" for switch in switches}
+    spelled = []
+    for argument, following in pairwise([*arguments, ""]):
+        spelled.append(argument)
+        is_value = following.lower() in ("true", "false", "null") if takes_others else following[:2] not in ("", "--")
+        if argument in options and not is_value:
+            spelled.append("true")
+    return spelled
 
 
 def nearest(name: str, known: Iterable[str], *, prefix: str = "") -> str:

@@ -204,6 +204,28 @@ def test_command_line_wins_over_a_recipe_and_a_later_recipe_over_an_earlier_one(
     assert "  max_steps: 2\n" in shown and "  seed: 3\n" in shown
 
 
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["pretrain", *NEEDED, "--quiet"], "quiet: true"),
+        (["pretrain", "--quiet", "--data.streaming", *NEEDED], "streaming: true"),
+        (["pretrain", "--quiet", "false", *NEEDED], "quiet: false"),
+        (["pretrain", "--quiet=false", *NEEDED], "quiet: false"),
+        (["finetune", *NEEDED, "--from_scratch", "--quiet"], "from_scratch: true"),
+        (["evaluate", "--quiet", "folder", "text.txt"], "input: text.txt"),
+        (["evaluate", "folder", "text.txt", "--quiet"], "quiet: true"),
+        (["evaluate", "folder", "--quiet", "false", "text.txt"], "quiet: false"),
+        (["features", "folder", "--quiet", "text.txt", "--output", "o.npz"], "input: text.txt"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_switch_needs_no_value_and_takes_one(arguments, shown, capsys):
+    with pytest.raises(SystemExit) as exit:
+        cli.main([*arguments, "--print_config"])
+    assert exit.value.code == 0
+    assert shown in capsys.readouterr().out
+
+
 def test_bug_is_not_passed_off_as_a_mistake_of_the_user(monkeypatch):
     from bertkit.stages import tokenizer
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertkit.config import ConfigError, RecipeParser, choose, overrule, value_of
+from bertkit.config import ConfigError, RecipeParser, choose, overrule, spell_out_switches, value_of
 from bertkit.stages import model_section, task_model
 from bertkit.tasks import TASKS
 from bertkit.tasks.labelled_data import LabelledDataArguments, LabelledText
@@ -71,6 +71,7 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: whatever is wrong with the recipe, the data or the checkpoint, as one line before training starts.
     """
+    arguments = spell_out_switches(arguments, ["model.help"])
     if value_of("model.help", arguments, "false") == "true":
         model_section.print_settings({"family": value_of("model.family", arguments, "bert")})
         return

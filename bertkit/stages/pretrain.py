@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertkit.config import ConfigError, RecipeParser, choose, overrule, value_of
+from bertkit.config import ConfigError, RecipeParser, choose, overrule, spell_out_switches, value_of
 from bertkit.objectives import OBJECTIVES
 from bertkit.stages import model_section
 from bertkit.stages.task_model import refuse_foreign_tokenizer
@@ -43,6 +43,7 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: whatever is wrong with the recipe, the corpus or the tokenizer, as one line before training starts.
     """
+    arguments = spell_out_switches(arguments, ["model.help"])
     if value_of("model.help", arguments, "false") == "true":
         model_section.print_settings({"family": value_of("model.family", arguments, "bert")})
         return
