@@ -124,9 +124,7 @@ class RecipeParser(ArgumentParser):
                     raise ConfigError(f"{path}: unknown key {key}{nearest(key, settings)}")
 
 
-def spell_out_switches(
-    arguments: Sequence[str], switches: Iterable[str], *, takes_others: bool = False
-) -> list[str]:
+def spell_out_switches(arguments: Sequence[str], switches: Iterable[str], *, takes_others: bool = False) -> list[str]:
     """Write `--quiet true` for a bare `--quiet`, wherever it stands.
 
     Args:

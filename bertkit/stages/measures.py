@@ -240,6 +240,22 @@ def _minimal_pairs(evaluated: Evaluated) -> list[str]:
     return [*lines, f"{'mean of the paradigms':<{width}}  {mean:>8.4f}{total:>8,}{ties:>8,}"]
 
 
+def _gradient_reach(evaluated: Evaluated) -> list[str]:
+    from bertkit.data.arguments import DataArguments
+    from bertkit.evaluation.gradient_reach import gradient_reach
+
+    store = evaluated.store(DataArguments)
+    model = evaluated.model(evaluated.auto_class)
+    length = _context(evaluated, model) or 128
+    norms = gradient_reach(model, _documents(store), length=length, quiet=evaluated.quiet)
+    distances = [0, *(2**power for power in range(length.bit_length()) if 2**power < length)]
+    lines = [
+        f"{_describe(store, evaluated.options.input)}; windows of {length}",
+        "distance  gradient (0: the last token read)",
+    ]
+    return [*lines, *(f"{distance:>8}  {norms[distance] / norms[0]:.2e}" for distance in distances)]
+
+
 def _translation(evaluated: Evaluated) -> list[str]:
     from bertkit.data.pairs import read_pairs
     from bertkit.evaluation.translation import score_translations, translate
@@ -337,6 +353,13 @@ MEASURES = {
         (),
         False,
         _minimal_pairs,
+    ),
+    "gradient_reach": Measure(
+        ("causal",),
+        "how much the tokens before a prediction can change it, by their distance",
+        ("max_length",),
+        False,
+        _gradient_reach,
     ),
     "translation": Measure(
         ("seq2seq",),
