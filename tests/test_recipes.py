@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-import yaml
 
 from bertkit.cli import main
 from bertkit.config import load_yaml

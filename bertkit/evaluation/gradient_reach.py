@@ -34,8 +34,8 @@ def gradient_reach(
         quiet: no progress bar.
 
     Returns:
-        (length,) float64: the norm of the loss's gradient by the vector of the token that lies 0, 1, 2, ... tokens before the
-        last one read, averaged over the windows.
+        (length,) float64: the norm of the loss's gradient by the vector of the token at distance 1, 2, 3, ... from the
+        predicted one, averaged over the windows.
 
     Raises:
         ValueError: no text has length + 1 tokens.

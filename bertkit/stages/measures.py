@@ -248,12 +248,9 @@ def _gradient_reach(evaluated: Evaluated) -> list[str]:
     model = evaluated.model(evaluated.auto_class)
     length = _context(evaluated, model) or 128
     norms = gradient_reach(model, _documents(store), length=length, quiet=evaluated.quiet)
-    distances = [0, *(2**power for power in range(length.bit_length()) if 2**power < length)]
-    lines = [
-        f"{_describe(store, evaluated.options.input)}; windows of {length}",
-        "distance  gradient (0: the last token read)",
-    ]
-    return [*lines, *(f"{distance:>8}  {norms[distance] / norms[0]:.2e}" for distance in distances)]
+    distances = [2**power for power in range(length.bit_length()) if 2**power <= length]
+    lines = [f"{_describe(store, evaluated.options.input)}; windows of {length}", "distance   gradient"]
+    return [*lines, *(f"{distance:>8}   {norms[distance - 1] / norms[0]:.1e}" for distance in distances)]
 
 
 def _translation(evaluated: Evaluated) -> list[str]:
