@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 
-from bertkit.data.documents import DataError, read_errors
+from bertkit.data.errors import DataError, read_errors
 from bertkit.data.packing import flat_starts, pack_rows, ranges
 from bertkit.data.records import decode_text, file_form, read_file, read_records, split_lines
 

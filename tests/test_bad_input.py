@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from bertkit.cli import main
 from bertkit.config import ConfigError
 from bertkit.data.arguments import DataArguments
-from bertkit.data.documents import DataError, load_documents
+from bertkit.data.documents import load_documents
+from bertkit.data.errors import DataError
 from bertkit.stages import finetune, pretrain
 from bertkit.tasks.labelled_data import Columns, read_labelled_texts
 

@@ -23,7 +23,9 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from bertkit.data.arguments import DataArguments, SentenceMode
-from bertkit.data.documents import END_OF_DOCUMENT, DataError, Documents
+from bertkit.data.documents import Documents
+from bertkit.data.errors import DataError
+from bertkit.data.readers import END_OF_DOCUMENT
 from bertkit.data.sentences import cut_paragraph, normalise, split_sentences
 from bertkit.data.store_files import token_dtype
 

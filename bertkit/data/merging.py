@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from bertkit.data.documents import DataError
+from bertkit.data.errors import DataError
 from bertkit.data.store_files import METADATA_FILE, sync
 from bertkit.data.token_store import TokenStore
 

@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from bertkit.data.arguments import PairDataArguments
-from bertkit.data.documents import (
+from bertkit.data.documents import Documents, find_readers
+from bertkit.data.errors import DataError
+from bertkit.data.readers import (
     END_OF_DOCUMENT,
-    DataError,
-    Documents,
     FileReader,
     JsonLinesReader,
     ParquetReader,
     Reader,
     RecordReader,
-    find_readers,
     form_of,
     hash_words,
     load_dataset,

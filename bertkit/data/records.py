@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bertkit.data.documents import DataError, one_line, read_errors
+from bertkit.data.errors import DataError, one_line, read_errors
 
 RECORD_FORMS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 """Endings of the files that hold records; those in JSON have one object a line."""

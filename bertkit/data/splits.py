@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bertkit.data.arguments import DataArguments, PairDataArguments
-from bertkit.data.documents import DataError, Documents, load_documents
+from bertkit.data.documents import Documents, load_documents
+from bertkit.data.errors import DataError
 from bertkit.data.pairs import load_pairs
 from bertkit.data.token_store import TokenStore
 

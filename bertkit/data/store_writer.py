@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bertkit.data.documents import DataError
 from bertkit.data.encoding import EncodedChunk, EncoderSpec
+from bertkit.data.errors import DataError
 from bertkit.data.store_files import METADATA_FILE, StoreMetadata, sync
 
 if TYPE_CHECKING:

@@ -20,8 +20,9 @@ import numpy as np
 from tqdm import tqdm
 
 from bertkit.data.arguments import DataArguments
-from bertkit.data.documents import DataError, Documents
+from bertkit.data.documents import Documents
 from bertkit.data.encoding import EncoderSpec, cut_into_chunks, encode_in_order
+from bertkit.data.errors import DataError
 from bertkit.data.store_files import FORMAT_VERSION, METADATA_FILE, StoreMetadata, array_forms, sync
 from bertkit.data.store_writer import StoreWriter
 

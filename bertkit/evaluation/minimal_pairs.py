@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bertkit.data.documents import DataError
+from bertkit.data.errors import DataError
 from bertkit.data.records import Record, read_file, read_records
 
 GOOD, BAD = "sentence_good", "sentence_bad"

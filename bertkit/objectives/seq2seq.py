@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from bertkit.data.arguments import PairDataArguments
-from bertkit.data.documents import DataError
+from bertkit.data.errors import DataError
 from bertkit.data.health import Finding
 from bertkit.data.pair_batches import PairBatches, PairIndex, Pairs
 from bertkit.data.token_store import TokenStore, entropy

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bertkit.data.documents import DataError, one_line
+from bertkit.data.errors import DataError, one_line
 from bertkit.data.keyed_random import keyed_permutation
 from bertkit.data.records import RECORD_FORMS, Record, decode_text, file_form, read_file, read_records, split_lines
 

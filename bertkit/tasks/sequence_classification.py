@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from bertkit.data.documents import DataError
+from bertkit.data.errors import DataError
 from bertkit.data.keyed_random import keyed_permutation
 from bertkit.data.packing import flat_starts, pack_rows, pad_to_multiple, ranges
 from bertkit.tasks.labelled_data import LabelledText

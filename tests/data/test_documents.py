@@ -16,7 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertkit.data.arguments import DataArguments
-from bertkit.data.documents import END_OF_DOCUMENT, DataError, load_documents
+from bertkit.data.documents import load_documents
+from bertkit.data.errors import DataError
+from bertkit.data.readers import END_OF_DOCUMENT
 
 CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\n\0\ufeff")
 PARAGRAPHS = st.text(CHARACTERS, min_size=1, max_size=12).map(str.strip).filter(bool)

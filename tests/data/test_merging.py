@@ -7,7 +7,8 @@ import pytest
 
 from bertkit.cli import main
 from bertkit.data.arguments import DataArguments
-from bertkit.data.documents import DataError, load_documents
+from bertkit.data.documents import load_documents
+from bertkit.data.errors import DataError
 from bertkit.data.merging import merge_stores
 from bertkit.data.token_store import TokenStore
 from bertkit.tokenization import load_tokenizer

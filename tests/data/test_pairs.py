@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertkit.data.arguments import PairDataArguments
-from bertkit.data.documents import DataError
+from bertkit.data.errors import DataError
 from bertkit.data.pairs import load_pairs
 from bertkit.data.splits import build_stores
 from bertkit.data.token_store import TokenStore

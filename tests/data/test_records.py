@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertkit.data.documents import DataError
+from bertkit.data.errors import DataError
 from bertkit.data.records import read_records
 
 COLUMNS = ("a", "b")

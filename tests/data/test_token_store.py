@@ -20,8 +20,9 @@ from transformers import PreTrainedTokenizerFast
 
 from bertkit.data import encoding
 from bertkit.data.arguments import DataArguments
-from bertkit.data.documents import DataError, Documents, load_documents
+from bertkit.data.documents import Documents, load_documents
 from bertkit.data.encoding import MAX_PARAGRAPH_CHARACTERS
+from bertkit.data.errors import DataError
 from bertkit.data.sentences import split_sentences
 from bertkit.data.token_store import TokenStore
 

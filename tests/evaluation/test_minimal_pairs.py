@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertkit.data.documents import DataError
+from bertkit.data.errors import DataError
 from bertkit.evaluation.minimal_pairs import Pair, compare_pairs, read_pairs
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertkit.data.documents import DataError
+from bertkit.data.errors import DataError
 from bertkit.tasks.labelled_data import (
     Columns,
     LabelledDataArguments,

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertkit.data.documents import DataError
+from bertkit.data.errors import DataError
 from bertkit.models import build_config, build_model
 from bertkit.tasks import TASKS
 from bertkit.tasks.labelled_data import LabelledText
