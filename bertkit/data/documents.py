@@ -52,6 +52,11 @@ _FOREIGN_BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
 }
+NOT_UTF_8 = (
+    "not UTF-8; convert the file from its encoding (for example: iconv -f WINDOWS-1252 -t UTF-8), or leave it out if it is no "
+    "text"
+)
+NUL_BYTE = "a NUL byte, so this is not UTF-8 text; convert the file if it is UTF-16, or leave it out if it is no text"
 
 _DATASET_NAME = re.compile(r"(?P<name>[^:@]+)(:(?P<config>[^:@]+))?(@(?P<split>.+))?")
 _BARE_DATASET_NAME = re.compile(r"[A-Za-z0-9][\w-]*(/[\w-]+)?")  # no dot: a misspelt file is no dataset
@@ -376,10 +381,7 @@ class FileReader(Reader):
         """Yield the lines of a file of UTF-8 text, each with its place for messages."""
         for where, line in self.lines():
             if "\0" in line:
-                raise DataError(
-                    f"{where}: a NUL byte, so this is not UTF-8 text; convert the file if it is UTF-16, "
-                    "or leave it out if it is no text"
-                )
+                raise DataError(f"{where}: {NUL_BYTE}")
             yield where, line
 
     def lines(self) -> Iterator[tuple[str, str]]:
@@ -387,18 +389,13 @@ class FileReader(Reader):
         with self._open() as file:
             for number, line in enumerate(file, 1):
                 if number == 1:
-                    for mark, encoding in _FOREIGN_BYTE_ORDER_MARKS.items():
-                        if line.startswith(mark):
-                            raise DataError(f"{self.path} is {encoding} text; convert it: iconv -f {encoding} -t UTF-8")
+                    refuse_foreign_byte_order_mark(self.path, line)
                     line = line.removeprefix(codecs.BOM_UTF8)
                 where = f"{self.path}, line {number}"
                 try:
                     yield where, line.decode("utf-8")
                 except UnicodeDecodeError as error:
-                    raise DataError(
-                        f"{where}: byte {error.start + 1} is not UTF-8; convert the file from its encoding "
-                        "(for example: iconv -f WINDOWS-1252 -t UTF-8)"
-                    ) from None
+                    raise DataError(f"{where}: byte {error.start + 1} is {NOT_UTF_8}") from None
 
 
 class _TextReader(FileReader):
@@ -618,14 +615,34 @@ def record_paragraphs(text: object, where: str, column: str, setting: str = "dat
             raise DataError(
                 f"{where}: column {column!r} holds {type(text).__name__}, not text; name the text by {setting}"
             )
-        if "\0" in text:
-            raise DataError(f"{where}: a NUL character in column {column!r}; remove it")
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError:
-            raise DataError(f"{where}: half a surrogate pair in column {column!r}; remove it") from None
+        refuse_broken_characters(text, where, column)
         yield from (paragraph for line in text.split("\n") if (paragraph := line.strip()))
     yield END_OF_DOCUMENT
+
+
+def refuse_broken_characters(text: str, where: str, column: str) -> None:
+    """Make sure that a record's text holds no NUL, and can be written as UTF-8.
+
+    Raises:
+        DataError: it does, or it cannot.
+    """
+    if "\0" in text:
+        raise DataError(f"{where}: a NUL character in column {column!r}; remove it")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise DataError(f"{where}: half a surrogate pair in column {column!r}; remove it") from None
+
+
+def refuse_foreign_byte_order_mark(path: str | Path, content: bytes) -> None:
+    """Make sure that a file does not begin as UTF-16 or UTF-32 does.
+
+    Raises:
+        DataError: it does.
+    """
+    for mark, encoding in _FOREIGN_BYTE_ORDER_MARKS.items():
+        if content.startswith(mark):
+            raise DataError(f"{path} is {encoding} text; convert it: iconv -f {encoding} -t UTF-8")
 
 
 def _require(columns: Mapping[str, str], present: Collection[str], where: str) -> None:
