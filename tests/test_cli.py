@@ -163,6 +163,10 @@ def test_wrong_command_line_is_answered_in_one_line_that_names_what_would_do(arg
         ("training: 5\n", "recipe.yaml: training is a section; give settings under it, or leave it out"),
         ("training:\n", "recipe.yaml: training is a section"),
         ("training: [5\n", "recipe.yaml, line 2: this is not YAML"),
+        (
+            "training:\n  seed: 1\n  seed: 2\n",
+            "recipe.yaml, line 3: this is not YAML: seed is given twice; leave one out",
+        ),
         ("- training\n", "a recipe must be a mapping of keys to values, and this is list"),
         ("", "a recipe must be a mapping of keys to values, and this is NoneType"),
         ("model: bert\n", "model is 'bert'; it takes a mapping"),

@@ -358,7 +358,7 @@ def test_every_form_gives_one_text_a_row_and_empty_ones_keep_their_place(tmp_pat
         assert read_texts(path, text_column="other", text_pair_column="text") == (others, texts)
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\r")), min_size=1))
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\r\0")), min_size=1))
 @settings(max_examples=50)
 def test_lines_of_any_text_come_back_in_their_places(tmp_path_factory, lines):
     path = tmp_path_factory.getbasetemp() / "lines.txt"
@@ -383,6 +383,13 @@ def test_standard_input_is_read_by_lines(monkeypatch):
         ("a.txt", "", "holds no text; give a file with at least one row"),
         ("a.csv", "text\n", "holds no text"),
         ("a.txt", b"good\nb\xffad\n", "line 2: not UTF-8"),
+        ("a.txt", "good\n".encode("utf-16"), r"a\.txt is UTF-16 text; convert it: iconv -f UTF-16 -t UTF-8"),
+        ("a.txt", "good\nb\0ad\n", "line 2: a NUL byte"),
+        (
+            "a.jsonl",
+            '{"text": "x"}\n{"text": "\\ud800"}\n',
+            "line 2: half a surrogate pair in column 'text'; remove it",
+        ),
         ("a.csv", "title,label\nx,1\n", "line 2: no column 'text'; there are title, label"),
         ("a.csv", "text,label\nx,1\ny\n", "line 3: 1 fields, but the header has 2: text, label"),
         ("a.csv", 'text\n"x\ny\n', "line 2: not CSV: unexpected end of data; check its quotes"),

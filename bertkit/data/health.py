@@ -46,6 +46,10 @@ class Finding(NamedTuple):
     def __str__(self) -> str:
         return f"{self.verdict:<8}{self.subject:<20}{self.what}{f'; {self.remedy}' if self.remedy else ''}"
 
+    def in_a_sentence(self) -> str:
+        """Return it as an error says it."""
+        return f"{self.subject}: {self.what}; {self.remedy}"
+
 
 # Cheap: by the numbers that the store keeps
 
@@ -99,15 +103,24 @@ def check_vocabulary(store: TokenStore) -> Finding:
     return Finding("ok", "vocabulary", what)
 
 
+def offers_pairs(store: TokenStore) -> bool:
+    """Return whether a corpus can be asked which sentences follow each other: documents, and twice as many sentences."""
+    documents, sentences = len(store.document_starts) - 1, len(store.sentence_starts) - 1
+    return documents >= 2 and sentences >= 2 * documents
+
+
 def check_pairs(store: TokenStore) -> Finding:
     """Look at whether the boundaries can serve next sentence prediction."""
     first_tokens = np.searchsorted(store.sentence_starts, store.document_starts)
     sentences = np.diff(first_tokens)  # of each document
     alone = int((sentences == 1).sum())
     what = f"{len(sentences):,} documents, {alone:,} of them of one sentence"
-    if len(sentences) < 2 or alone == len(sentences):
+    if not offers_pairs(store):
         return Finding(
-            "stop", "next sentence", what, "part documents by blank lines, or set objective.next_sentence false"
+            "stop",
+            "next sentence",
+            f"{what}; that needs several documents, and two sentences a document on average",
+            "part documents by blank lines (data.documents), or set objective.next_sentence false",
         )
     if alone > 0.3 * len(sentences):
         return Finding(

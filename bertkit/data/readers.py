@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Final, Literal, cast
 
 from bertkit.data.errors import DataError, one_line, read_errors
+from bertkit.data.plain_text import NOT_UTF_8, NUL_BYTE, refuse_broken_characters, refuse_foreign_byte_order_mark
 from bertkit.data.zstd_file import ZstdFile
 
 if TYPE_CHECKING:
@@ -30,14 +31,6 @@ _JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 _PARQUET_SUFFIXES = (".parquet",)
 KNOWN_SUFFIXES = _TEXT_SUFFIXES + _JSON_SUFFIXES + _PARQUET_SUFFIXES
 COMPRESSED_SUFFIXES = (".gz", ".zst")
-
-# The UTF-32 marks come first: the little-endian one begins with that of UTF-16.
-_FOREIGN_BYTE_ORDER_MARKS = {
-    codecs.BOM_UTF32_LE: "UTF-32",
-    codecs.BOM_UTF32_BE: "UTF-32",
-    codecs.BOM_UTF16_LE: "UTF-16",
-    codecs.BOM_UTF16_BE: "UTF-16",
-}
 
 DATASET_NAME = re.compile(r"(?P<name>[^:@]+)(:(?P<config>[^:@]+))?(@(?P<split>.+))?")
 
@@ -146,10 +139,7 @@ class FileReader(Reader):
         """Yield the lines of a file of UTF-8 text, each with its place for messages."""
         for where, line in self.lines():
             if "\0" in line:
-                raise DataError(
-                    f"{where}: a NUL byte, so this is not UTF-8 text; convert the file if it is UTF-16, "
-                    "or leave it out if it is no text"
-                )
+                raise DataError(f"{where}: {NUL_BYTE}")
             yield where, line
 
     def lines(self) -> Iterator[tuple[str, str]]:
@@ -157,18 +147,13 @@ class FileReader(Reader):
         with self._open() as file:
             for number, line in enumerate(file, 1):
                 if number == 1:
-                    for mark, encoding in _FOREIGN_BYTE_ORDER_MARKS.items():
-                        if line.startswith(mark):
-                            raise DataError(f"{self.path} is {encoding} text; convert it: iconv -f {encoding} -t UTF-8")
+                    refuse_foreign_byte_order_mark(self.path, line)
                     line = line.removeprefix(codecs.BOM_UTF8)
                 where = f"{self.path}, line {number}"
                 try:
                     yield where, line.decode("utf-8")
                 except UnicodeDecodeError as error:
-                    raise DataError(
-                        f"{where}: byte {error.start + 1} is not UTF-8; convert the file from its encoding "
-                        "(for example: iconv -f WINDOWS-1252 -t UTF-8)"
-                    ) from None
+                    raise DataError(f"{where}: byte {error.start + 1} is {NOT_UTF_8}") from None
 
 
 class TextReader(FileReader):
@@ -348,12 +333,7 @@ def record_paragraphs(text: object, where: str, column: str, setting: str = "dat
             raise DataError(
                 f"{where}: column {column!r} holds {type(text).__name__}, not text; name the text by {setting}"
             )
-        if "\0" in text:
-            raise DataError(f"{where}: a NUL character in column {column!r}; remove it")
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError:
-            raise DataError(f"{where}: half a surrogate pair in column {column!r}; remove it") from None
+        refuse_broken_characters(text, where, column)
         yield from (paragraph for line in text.split("\n") if (paragraph := line.strip()))
     yield END_OF_DOCUMENT
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bertkit.data.errors import DataError, one_line, read_errors
+from bertkit.data.plain_text import NOT_UTF_8, NUL_BYTE, refuse_broken_characters, refuse_foreign_byte_order_mark
 
 RECORD_FORMS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 """Endings of the files that hold records; those in JSON have one object a line."""
@@ -61,13 +62,18 @@ def decode_text(source: str | Path, content: bytes) -> str:
         content: the bytes.
 
     Raises:
-        DataError: the bytes are not UTF-8, named by their line.
+        DataError: the bytes are not UTF-8, or a NUL is among them, named by their line.
     """
+    refuse_foreign_byte_order_mark(source, content)
     try:
-        return content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{source}, line {line}: not UTF-8; convert the file from its encoding with iconv") from None
+        raise DataError(f"{source}, line {line}: {NOT_UTF_8}") from None
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise DataError(f"{source}, line {line}: {NUL_BYTE}")
+    return text
 
 
 def split_lines(text: str) -> list[str]:
@@ -93,14 +99,24 @@ def read_records(source: str | Path, form: str, content: bytes, columns: Sequenc
         source: where the bytes come from, for messages.
         form: one of `RECORD_FORMS`. A `.csv` has quotes, a `.tsv` has none: a quotation mark is text.
         content: the bytes of the file.
-        columns: what will be asked for; a parquet file that has all of these is not read further.
+        columns: what will be asked for, and must be sound; a parquet file that has all of these is not read further.
 
     Yields:
         The records. A column that the file does not have is missing in them.
 
     Raises:
-        DataError: bytes of another form, or a row with more or fewer fields than the header, named by file and line.
+        DataError: bytes of another form, a row with more or fewer fields than the header, or a text with a NUL or half a
+            surrogate pair, named by file and line.
     """
+    for record in _read(source, form, content, columns):
+        for column in columns:
+            value = record.fields.get(column)
+            if isinstance(value, str):
+                refuse_broken_characters(value, record.place, column)
+        yield record
+
+
+def _read(source: str | Path, form: str, content: bytes, columns: Sequence[str]) -> Iterator[Record]:
     if form == ".parquet":
         return _parquet_records(source, content, columns)
     text = decode_text(source, content)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bertkit.data.document_line import DocumentLine
+from bertkit.data.errors import DataError
 from bertkit.data.row_stream import block_boundaries
 from bertkit.data.token_store import TokenStore
 
@@ -45,7 +46,7 @@ class ContinuousRows:
         shuffle: a new order each epoch; else the corpus's own.
 
     Raises:
-        ValueError: the text is too short for so many rows.
+        DataError: the text is too short for so many rows.
     """
 
     def __init__(self, store: TokenStore, *, num_rows: int, block_size: int, seed: int, shuffle: bool) -> None:
@@ -60,7 +61,7 @@ class ContinuousRows:
             blocks_at_once=32 + 2 * num_rows,
         )
         if self.line.length < 2 * num_rows:
-            raise ValueError(
+            raise DataError(
                 f"{num_rows} rows that each go on with a text of their own need more than the {self.line.length} tokens of "
                 f"{', '.join(store.metadata.sources)}; let fewer rows go on (training.train_batch_size or "
                 "eval_batch_size, --batch_size of `bertkit evaluate`), or give more text"

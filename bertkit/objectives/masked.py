@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from bertkit.data.arguments import DataArguments
-from bertkit.data.health import Finding, check_pairs
+from bertkit.data.errors import DataError
+from bertkit.data.health import Finding, check_pairs, offers_pairs
 from bertkit.data.packing import pad_to_multiple
 from bertkit.data.row_stream import Examples, RowStream
 from bertkit.data.token_store import TokenStore
@@ -74,12 +75,6 @@ class MaskedArguments:
         if not 0 <= self.short_sequence_prob <= 1:
             raise ValueError(f"objective.short_sequence_prob is {self.short_sequence_prob}; it must be from 0 to 1")
         refuse_short_rows(self.block_size)
-
-
-def offers_pairs(store: TokenStore) -> bool:
-    """Return whether a corpus can be asked which sentences follow each other: it has several documents of several sentences."""
-    documents, sentences = len(store.document_starts) - 1, len(store.sentence_starts) - 1
-    return documents >= 2 and sentences >= 2 * documents
 
 
 class MaskedObjective:
@@ -158,12 +153,12 @@ class MaskedObjective:
             shuffle: a new order each epoch; else the corpus's own.
 
         Raises:
-            ValueError: sentence pairs are asked of a corpus that cannot give them.
+            DataError: sentence pairs are asked of a corpus that cannot give them.
         """
         if self.arguments.next_sentence and not offers_pairs(store):
             sizes = store.metadata
-            raise ValueError(
-                "next sentence prediction needs several documents of several sentences; the text used of "
+            raise DataError(
+                "next sentence prediction needs several documents, and two sentences a document on average; the text used of "
                 f"{', '.join(sizes.sources)} has {sizes.num_documents} documents with {sizes.num_sentences} sentences: part "
                 "documents by blank lines, give data.eval, hold out more (data.eval_fraction), or turn "
                 "objective.next_sentence off"

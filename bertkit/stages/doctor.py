@@ -17,7 +17,7 @@ from bertkit.training.arguments import LENGTHS
 if TYPE_CHECKING:
     from accelerate import PartialState
     from jsonargparse import Namespace
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from bertkit.data.health import Finding
     from bertkit.training.arguments import TrainingArguments
@@ -70,17 +70,23 @@ def doctor(recipe: "Namespace") -> None:
     from transformers.utils.logging import disable_progress_bar
 
     import bertkit.models  # noqa: F401 (a tokenizer beside a model of bertkit loads without a question once it is known)
+    from bertkit.data.errors import DataError
+    from bertkit.data.health import Finding
     from bertkit.training.processes import join_processes
 
     disable_progress_bar()
     processes = join_processes()
-    findings = _labelled_findings(recipe, processes) if "task" in recipe else _corpus_findings(recipe, processes)
-    stops = [finding for finding in findings if finding.verdict == "stop"]
+    findings = _Report(processes)
+    examine = _examine_labelled_texts if "task" in recipe else _examine_corpus
+    try:
+        examine(recipe, processes, findings)
+    except (ConfigError, DataError) as error:  # what training would refuse is a verdict as well
+        findings.add(Finding("stop", "recipe" if isinstance(error, ConfigError) else "data", str(error)))
+        raise
     processes.destroy_process_group()
-    if stops:
-        first = stops[0]
+    if findings.stops:
         raise ConfigError(
-            f"{len(stops)} of {len(findings)} findings say stop: {first.subject}: {first.what}; {first.remedy}"
+            f"{len(findings.stops)} of {len(findings)} findings say stop: {findings.stops[0].in_a_sentence()}"
         )
     warnings = sum(finding.verdict == "warning" for finding in findings)
     processes.print(f"nothing says stop; {warnings} warning{'s' if warnings != 1 else ''}")
@@ -98,25 +104,31 @@ class _Report(list["Finding"]):
             self.append(finding)
             self.print(finding, flush=True)
 
+    @property
+    def stops(self) -> "list[Finding]":
+        return [finding for finding in self if finding.verdict == "stop"]
 
-def _corpus_findings(recipe: "Namespace", processes: "PartialState") -> "_Report":
+
+def _examine_corpus(recipe: "Namespace", processes: "PartialState", findings: "_Report") -> None:
     import numpy as np
 
     from bertkit.data.arguments import PairDataArguments
-    from bertkit.data.health import cheap_checks, check_duplicates, check_encoding, check_language, histogram, sample
+    from bertkit.data.health import check_duplicates, check_encoding, check_language, histogram, sample
     from bertkit.data.splits import is_store, split_documents
 
     quiet = recipe.quiet or not processes.is_main_process
-    findings = _Report(processes)
-    prepared = pretrain.prepare(recipe, processes, None, quiet=quiet)
-    store = prepared.train_store
-    findings.add(*cheap_checks(store), *prepared.objective.checks(store))
+    prepared = pretrain.prepare(recipe, processes, None, say=lambda found: findings.add(*found), quiet=quiet)
+    store, longest = prepared.train_store, prepared.objective.max_positions
+    findings.add(_limits(prepared.model, prepared.tokenizer, longest))
     for name, starts in (("documents", store.document_starts), ("sentences", store.sentence_starts)):
         findings.print(f"\ntokens    {name}\n" + "\n".join(histogram(np.diff(starts))))
     findings.print("")
-    trial = _trial(prepared.model, prepared.train_batches, recipe.training, unit="row")  # before text fills the memory
+    trial: list[Finding] = []
+    if not findings.stops:
+        len(prepared.eval_batches)  # lays them out, which refuses text that cannot be evaluated
+        trial = _trial(prepared.model, prepared.train_batches, recipe.training, unit="row")  # text will fill the memory
     if not processes.is_main_process:
-        return findings  # one looks at the text
+        return  # one looks at the text
     if is_store(recipe.data.train):
         findings.print("the text itself is not looked at: data.train is a token store")
     else:
@@ -128,10 +140,12 @@ def _corpus_findings(recipe: "Namespace", processes: "PartialState") -> "_Report
         findings.add(*check_encoding(documents), *check_language(texts, recipe.data.language))
         findings.add(*check_duplicates(documents))
     findings.add(*trial)
-    return findings
 
 
-def _labelled_findings(recipe: "Namespace", processes: "PartialState") -> "_Report":
+def _examine_labelled_texts(recipe: "Namespace", processes: "PartialState", findings: "_Report") -> None:
+    import numpy as np
+
+    from bertkit.data.health import histogram
     from bertkit.stages import model_section, task_model
     from bertkit.tasks import TASKS
     from bertkit.tasks.health import cheap_checks, check_labels
@@ -139,7 +153,6 @@ def _labelled_findings(recipe: "Namespace", processes: "PartialState") -> "_Repo
     from bertkit.tasks.sequence_classification import label_names
     from bertkit.tokenization import load_tokenizer
 
-    findings = _Report(processes)
     auto_class = TASKS[recipe.task.name].auto_class
     named = recipe.model.pop("from", None)
     start_from = None if named is None else task_model.folder_to_start_from(named, auto_class)
@@ -147,13 +160,16 @@ def _labelled_findings(recipe: "Namespace", processes: "PartialState") -> "_Repo
         raise ConfigError("name a checkpoint by --model.from, or give --tokenizer and --model.family")
     tokenizer = load_tokenizer(recipe.tokenizer or str(start_from), require=("cls_token", "pad_token"))
     parts = load_parts(recipe.data)
-    task = TASKS[recipe.task.name](recipe.task, tokenizer, label_names(parts["train"]))
     if any(finding.verdict == "stop" for finding in check_labels(parts)):
         findings.add(*check_labels(parts))
-        return findings
+        return
+    task = TASKS[recipe.task.name](recipe.task, tokenizer, label_names(parts["train"]))
     seed = recipe.training.seed
     batches = {part: task.batches(examples, seed=seed, training=part == "train") for part, examples in parts.items()}
     findings.add(*cheap_checks(task, parts, batches))
+    findings.print(
+        "\ntokens    training texts\n" + "\n".join(histogram(np.diff(batches["train"].tokenized.starts))) + "\n"
+    )
     settings = {**recipe.model, **task.config_settings}
     length = recipe.task.max_length
     if start_from is None:
@@ -168,8 +184,20 @@ def _labelled_findings(recipe: "Namespace", processes: "PartialState") -> "_Repo
             from_scratch=recipe.from_scratch,
             seed=seed,
         )
-    findings.add(*_trial(model, batches["train"], recipe.training, unit="example"))
-    return findings
+    findings.add(_limits(model, tokenizer, length))
+    if not findings.stops:
+        findings.add(*_trial(model, batches["train"], recipe.training, unit="example"))
+
+
+def _limits(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", longest: int | None) -> "Finding":
+    """Say how near the recipe comes to what the model can take; a model too small was refused when it was built."""
+    from bertkit.data.health import Finding
+
+    positions = getattr(model.config, "max_position_embeddings", None)  # a recurrent model counts none
+    takes = "any number" if positions is None else f"up to {positions:,}"
+    length = "no length is set" if longest is None else f"{longest:,} tokens at once are asked for"
+    what = f"{len(tokenizer):,} tokens, the model has {model.config.vocab_size:,}; {length}, it takes {takes}"
+    return Finding("ok", "limits", what)
 
 
 def _trial(

@@ -19,6 +19,6 @@ def report(findings: Iterable[Finding], *, is_main_process: bool) -> None:
     """
     for finding in findings:
         if finding.verdict == "stop":
-            raise ConfigError(f"{finding.subject}: {finding.what}; {finding.remedy}")
+            raise ConfigError(finding.in_a_sentence())
         if finding.verdict == "warning" and is_main_process:
             print(finding, file=sys.stderr)

@@ -159,6 +159,7 @@ def _train(
             resume_from=checkpoints[seed],
             train_batches=train_batches,
             eval_batches=eval_batches["eval"],
+            is_main_process=processes.is_main_process,
             quiet=quiet,
         )
         trainer.train()
@@ -216,12 +217,15 @@ def _build_trainer(
     resume_from: Path | None,
     train_batches: "SequenceClassificationBatches",
     eval_batches: "SequenceClassificationBatches",
+    is_main_process: bool,
     quiet: bool,
 ) -> "Trainer":
     import yaml
 
     from bertkit.hub.model_card import ModelCard
     from bertkit.stages.checkpoint_extras import extras_writer
+    from bertkit.stages.findings import report
+    from bertkit.stages.recipe_changes import check_recipe
     from bertkit.training.trainer import Trainer
 
     settings = {**recipe.model, **task.config_settings}
@@ -246,6 +250,8 @@ def _build_trainer(
     run_recipe = {**yaml.safe_load(resolved), "output_dir": str(output_dir), "seeds": None}
     run_recipe["training"]["seed"] = seed
     run_yaml = yaml.safe_dump(run_recipe, sort_keys=False, allow_unicode=True)
+    if resume_from is not None:
+        report(check_recipe(resume_from, run_yaml), is_main_process=is_main_process)
     labels = len(task.label_names)
     card = ModelCard(
         auto_class=task.auto_class,

@@ -140,8 +140,8 @@ def _labels(evaluated: Evaluated) -> list[str]:
 
 
 def _loss(evaluated: Evaluated) -> list[str]:
+    from bertkit.data.health import offers_pairs
     from bertkit.objectives.batches import ObjectiveBatches
-    from bertkit.objectives.masked import offers_pairs
     from bertkit.training.evaluation import evaluate_batches
 
     options = evaluated.options

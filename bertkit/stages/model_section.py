@@ -94,7 +94,8 @@ def load_resumed_model(
     asked = _build_config({**settings, **_fields_of(section.get("family", "bert"), wanted), **section})
     if asked.model_type != saved.model_type:
         raise ConfigError(
-            f"model.family: {checkpoint} holds a {saved.model_type}, and the recipe asks for {asked.model_type}"
+            f"model.family: {checkpoint} holds a {saved.model_type}, and the recipe asks for {asked.model_type}; go on by "
+            "the recipe of the checkpoint, or start anew with another --output_dir"
         )
     refuse_other_head(checkpoint, auto_class)
     dropout = {}

@@ -1,7 +1,8 @@
 """`bertkit pretrain`: a corpus, a tokenizer and a recipe -> a pretrained checkpoint."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from jsonargparse import Namespace
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+    from bertkit.data.health import Finding
     from bertkit.data.token_store import TokenStore
     from bertkit.objectives.batches import ObjectiveBatches
     from bertkit.objectives.objective import Objective
@@ -64,13 +66,21 @@ class Prepared:
     model: "PreTrainedModel"
 
 
-def prepare(recipe: "Namespace", processes: "PartialState", checkpoint: Path | None, *, quiet: bool) -> Prepared:
+def prepare(
+    recipe: "Namespace",
+    processes: "PartialState",
+    checkpoint: Path | None,
+    *,
+    say: "Callable[[Sequence[Finding]], None]",
+    quiet: bool,
+) -> Prepared:
     """Walk from the text to the first batch, and build the model or load that of a checkpoint to go on from.
 
     Args:
         recipe: as `build_parser` reads it.
         processes: of which the first tokenizes while the others wait.
         checkpoint: where the run goes on from, if it does.
+        say: told what the cheap checks find in the text, before a model is built.
         quiet: no progress bar.
 
     Raises:
@@ -78,6 +88,7 @@ def prepare(recipe: "Namespace", processes: "PartialState", checkpoint: Path | N
     """
     _refuse_family_of_another_objective(recipe.model.get("family", "bert"), recipe.objective.name)
     import bertkit.models  # noqa: F401 (a tokenizer beside a model of bertkit loads without a question once it is known)
+    from bertkit.data.health import cheap_checks
     from bertkit.data.splits import build_stores
     from bertkit.objectives.batches import ObjectiveBatches
     from bertkit.tokenization import load_tokenizer
@@ -86,6 +97,7 @@ def prepare(recipe: "Namespace", processes: "PartialState", checkpoint: Path | N
     objective = OBJECTIVES[recipe.objective.name](recipe.objective, tokenizer)
     with processes.main_process_first():
         train_store, eval_store = build_stores(recipe.data, tokenizer, quiet=quiet)
+    say([*cheap_checks(train_store), *objective.checks(train_store)])
     if checkpoint is None:
         model = model_section.build_fresh_model(
             recipe.model,
@@ -150,18 +162,16 @@ def pretrain(recipe: "Namespace", resolved: str) -> None:
 def _train(recipe: "Namespace", resolved: str, processes: "PartialState", checkpoint: Path | None) -> None:
     import yaml
 
-    from bertkit.data.health import cheap_checks
     from bertkit.hub.model_card import ModelCard, figures
     from bertkit.stages.checkpoint_extras import extras_writer
     from bertkit.stages.findings import report
+    from bertkit.stages.recipe_changes import check_recipe
     from bertkit.training.trainer import Trainer
 
     quiet = recipe.quiet or not processes.is_main_process
-    prepared = prepare(recipe, processes, checkpoint, quiet=quiet)
-    report(
-        [*cheap_checks(prepared.train_store), *prepared.objective.checks(prepared.train_store)],
-        is_main_process=processes.is_main_process,
-    )
+    say = partial(report, is_main_process=processes.is_main_process)
+    say([] if checkpoint is None else check_recipe(checkpoint, resolved))
+    prepared = prepare(recipe, processes, checkpoint, say=say, quiet=quiet)
     len(prepared.eval_batches)  # lays them out: text that cannot be evaluated ends the run here, and not after hours
     card = ModelCard(
         auto_class=prepared.objective.auto_class,

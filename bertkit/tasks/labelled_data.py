@@ -173,7 +173,8 @@ def _read_source(name: str, columns: Columns, default_split: str) -> Iterable[La
             )
         return _label_lines(path, decode_text(path, content))
     asked_for = [column for column in columns if column is not None]
-    return _labelled(read_records(path, form, content, asked_for), columns)
+    records = read_records(path, form, content, asked_for)
+    return _labelled(records, columns, has_header=form in (".csv", ".tsv"))
 
 
 def _dataset_records(name: str, default_split: str) -> Iterator[Record]:
@@ -213,21 +214,33 @@ def _label_lines(path: Path, text: str) -> Iterator[LabelledText]:
         yield LabelledText("".join(rest).strip(), None, label, f"{path}, line {number}")
 
 
-def _labelled(records: Iterable[Record], columns: Columns) -> Iterator[LabelledText]:
+def _labelled(records: Iterable[Record], columns: Columns, *, has_header: bool = False) -> Iterator[LabelledText]:
     settings = [("text_column", columns.text), ("label_column", columns.label)]
     if columns.text_pair is not None:
         settings.append(("text_pair_column", columns.text_pair))
     for place, record in records:
         for setting, column in settings:
             if column not in record:
-                there = ", ".join(map(str, record))
-                raise DataError(f"{place}: no column {column!r}; set data.{setting} to one of {there}")
+                there = ", ".join(_shortened(str(name)) for name in record)
+                remedy = f"set data.{setting} to one of {there}"
+                if has_header:
+                    remedy += "; if these are no names, the header is missing: put one above them, as text TAB label"
+                raise DataError(f"{place}: no column {column!r}; {remedy}")
         yield LabelledText(
             text=_text(record[columns.text], place, columns.text),
             text_pair=None if columns.text_pair is None else _text(record[columns.text_pair], place, columns.text_pair),
             label=_label(record[columns.label], place, columns.label),
             place=place,
         )
+
+
+def _shortened(name: str) -> str:
+    """Return the name of a column, or the beginning of what stands where a name should.
+
+    >>> _shortened("label"), _shortened("a text, and no name at all, of forty letters and more")
+    ('label', 'a text, and no name at all, of forty...')
+    """
+    return name if len(name) <= 40 else f"{name[:37].rstrip()}..."
 
 
 def _text(value: Any, place: str, column: str) -> str:

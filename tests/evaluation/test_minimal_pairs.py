@@ -54,7 +54,9 @@ def test_files_and_folders_are_read_with_the_paradigm_of_each_record(tmp_path):
         (b'{"sentence_good": "a", "sentence_bad": "b"}\n{"sentence_good": "a"}\n', "line 2: a record needs the texts"),
         (b"[1]\n", "line 1: JSON, but not an object"),
         (b"good\tbad\n", "line 1: not JSON"),
-        (b"\xff\xfe", "line 1: not UTF-8"),
+        (b"\xff\xfe", "is UTF-16 text; convert it"),
+        (b"\xff", "line 1: not UTF-8"),
+        (b'{"sentence_good": "a\\u0000", "sentence_bad": "b"}\n', "line 1: a NUL character in column 'sentence_good'"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_one_line_that_names_it(tmp_path, content, message):

@@ -47,6 +47,7 @@ def test_a_sound_recipe_gets_no_warning_and_nothing_is_written(doctor, pretraini
         "unknown",
         "vocabulary",
         "next-sentence",
+        "limits",
         "encoding",
         "language",
         "duplicates",
@@ -76,15 +77,17 @@ def test_what_is_wrong_with_a_corpus_is_found(doctor, pretraining, corpus_file):
         (
             "A line.\n\nAnother line.\n\n" * 9,
             {},
-            "next sentence prediction needs several documents of several sentences",
+            "that needs several documents, and two sentences a document on average",
         ),
         (None, {"objective.block_size": 600}, "model.max_position_embeddings"),
         (None, {"model.vocab_size": 10}, "model.vocab_size is 10"),
     ],
 )
 def test_what_cannot_work_says_stop(doctor, pretraining, text, settings, message):
-    _, error = doctor(pretraining(text, **settings), verdict=2)
-    assert message in error and "Traceback" not in error
+    report, error = doctor(pretraining(text, **settings), verdict=2)
+    (stop,) = findings(report, "stop")
+    assert message in stop and message in error and "Traceback" not in error
+    assert " documents, " in report  # what else there is to say is said, too
 
 
 def test_letters_of_another_language_are_a_warning(doctor, pretraining):
@@ -113,6 +116,24 @@ def test_sound_labelled_texts_get_no_warning(doctor, finetuning):
     report, _ = doctor(finetuning())
     assert findings(report, "warning") == findings(report, "stop") == []
     assert " epochs of 120 examples" in report
+    assert "tokens    training texts" in report and "16 tokens at once are asked for, it takes up to" in report
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "message"),
+    [
+        ("pos good film\npos a fine film\n" * 9, [], "one only: pos 18; there is nothing to tell apart"),
+        (None, ["--task.max_length", 5000], "task.max_length is 5000"),
+    ],
+)
+def test_labelled_texts_that_cannot_be_learned_from_say_stop(doctor, finetuning, tmp_path, text, settings, message):
+    files = {}
+    if text is not None:
+        (tmp_path / "train.txt").write_text(text)
+        files["train"] = files["eval"] = files["test"] = tmp_path / "train.txt"
+    report, error = doctor([*finetuning(**files), *settings], verdict=2)
+    (stop,) = findings(report, "stop")
+    assert message in stop and message in error
 
 
 def test_what_is_wrong_with_labelled_texts_is_found(doctor, finetuning, reviews, tmp_path):

@@ -3,9 +3,9 @@
     make chaos                                  50 kills
     python -m tests.training.chaos --kills 5
 
-The moments are spread over the whole run: half of the kills come at a random step, the others while the next checkpoint behind
-such a step is being written. After each the run is told to go on by itself. At the end every file of the last checkpoint and
-every number of the log must be the same, but for what a clock measures.
+The moments are spread over the whole run: of ten kills five come while the next checkpoint behind a random step is being
+written, four at such a step, and one while the process starts. After each the run is told to go on by itself. At the end every
+file of the last checkpoint and every number of the log must be the same, but for what a clock measures.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.corpus import write_corpus
@@ -67,11 +68,18 @@ def chaos(kills: int, seed: int, folder: Path, max_steps: int = 240) -> list[str
     broken = folder / "broken"
     moments = sorted(chance.uniform(0, 0.95 * max_steps) for _ in range(kills))
     for number, moment in enumerate(moments):
+        log_of_the_last = modified(broken)
         child = subprocess.Popen(command(broken, options), env=environment(folder))
-        reached = is_saving if number % 2 else has_come_to
-        while child.poll() is None and not reached(broken, moment):
-            time.sleep(0.0005)
-        time.sleep(chance.uniform(0, 0.02))  # somewhere in the step, in the writing, or in starting up
+        if number % 10 == 9:
+            time.sleep(chance.uniform(0, 4))  # seconds that it takes to start, or more
+        elif number % 2:
+            wait_for(child, lambda child=child, moment=moment: is_saving(broken, moment, child.pid))
+        else:
+            wait_for(
+                child,
+                lambda old=log_of_the_last, moment=moment: modified(broken) != old and step_of_log(broken) >= moment,
+            )
+        time.sleep(chance.uniform(0, 0.02))  # somewhere in the step or in the writing
         if child.poll() is not None:
             return [f"the run ended by itself after {number} of {kills} kills"]
         child.kill()
@@ -91,15 +99,22 @@ def step_of_log(run: Path) -> int:
     return json.loads(whole[-1])["step"] if whole else 0
 
 
-def has_come_to(run: Path, moment: float) -> bool:
-    """Return whether a run has logged a step at or behind a moment."""
-    return step_of_log(run) >= moment
+def modified(run: Path) -> int | None:
+    """Return when the log of a run was written to; None where there is none."""
+    log = run / "log.jsonl"
+    return log.stat().st_mtime_ns if log.exists() else None
 
 
-def is_saving(run: Path, moment: float) -> bool:
-    """Return whether a run is writing a checkpoint of a step at or behind a moment."""
-    steps = (int(path.name.removeprefix(".checkpoint-").split(".")[0]) for path in run.glob(".checkpoint-*"))
-    return any(step >= moment for step in steps)
+def is_saving(run: Path, moment: float, process: int) -> bool:
+    """Return whether a process itself is writing a checkpoint of a step at or behind a moment."""
+    written_aside = run.glob(f".checkpoint-*.{process}")
+    return any(int(path.name.removeprefix(".checkpoint-").split(".")[0]) >= moment for path in written_aside)
+
+
+def wait_for(child: subprocess.Popen[bytes], has_come: Callable[[], bool]) -> None:
+    """Wait until the moment to kill a process has come, or it ends."""
+    while child.poll() is None and not has_come():
+        time.sleep(0.0005)
 
 
 def command(output_dir: Path, options: dict[str, object]) -> list[str]:
