@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 
-from bertkit.data.errors import DataError, read_errors
+from bertkit.data.errors import DataError, listed, read_errors
 from bertkit.data.packing import flat_starts, pack_rows, ranges
 from bertkit.data.records import decode_text, file_form, read_file, read_records, split_lines
 
@@ -459,7 +459,7 @@ def _row(place: str, fields: Mapping[str, Any], columns: list[str]) -> tuple[str
     row = []
     for column in columns:
         if column not in fields:
-            raise DataError(f"{place}: no column {column!r}; there are {', '.join(fields)}")
+            raise DataError(f"{place}: no column {column!r}; there are {listed(fields)}")
         value = fields[column]
         if value is not None and not isinstance(value, str):
             raise DataError(f"{place}: column {column!r} holds {type(value).__name__}; name the column of the text")

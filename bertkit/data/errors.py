@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,3 +40,12 @@ def one_line(error: BaseException) -> str:
     ('no such file', 'EOFError')
     """
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names, as of columns, for a message of one line.
+
+    >>> listed(["text", "two\\nlines"])
+    "text, 'two\\\\nlines'"
+    """
+    return ", ".join(name if name.isprintable() else repr(name) for name in names)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Final, Literal, cast
 
-from bertkit.data.errors import DataError, one_line, read_errors
+from bertkit.data.errors import DataError, listed, one_line, read_errors
 from bertkit.data.plain_text import NOT_UTF_8, NUL_BYTE, refuse_broken_characters, refuse_foreign_byte_order_mark
 from bertkit.data.zstd_file import ZstdFile
 
@@ -342,7 +342,7 @@ def _require(columns: Mapping[str, str], present: Collection[str], where: str) -
     """Make sure that all columns are there; they are given with the settings that name them."""
     for column, setting in columns.items():
         if column not in present:
-            raise DataError(f"{where}: no column {column!r}; set {setting} to one of {', '.join(present)}")
+            raise DataError(f"{where}: no column {column!r}; set {setting} to one of {listed(present)}")
 
 
 @contextmanager

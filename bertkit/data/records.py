@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bertkit.data.errors import DataError, one_line, read_errors
+from bertkit.data.errors import DataError, listed, one_line, read_errors
 from bertkit.data.plain_text import NOT_UTF_8, NUL_BYTE, refuse_broken_characters, refuse_foreign_byte_order_mark
 
 RECORD_FORMS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
@@ -169,7 +169,7 @@ def _header(place: str, fields: list[str], columns: Sequence[str]) -> list[str]:
 def _by_column(place: str, header: list[str], fields: list[str]) -> Record:
     if len(fields) != len(header):
         raise DataError(
-            f"{place}: {len(fields)} fields, but the header has {len(header)}: {', '.join(header)}; mend the row (in a .csv a "
+            f"{place}: {len(fields)} fields, but the header has {len(header)}: {listed(header)}; mend the row (in a .csv a "
             "comma that is text stands in quotes)"
         )
     return Record(place, dict(zip(header, fields, strict=True)))

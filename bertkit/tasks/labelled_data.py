@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bertkit.data.errors import DataError, one_line
+from bertkit.data.errors import DataError, listed, one_line
 from bertkit.data.keyed_random import keyed_permutation
 from bertkit.data.records import RECORD_FORMS, Record, decode_text, file_form, read_file, read_records, split_lines
 
@@ -221,7 +221,7 @@ def _labelled(records: Iterable[Record], columns: Columns, *, has_header: bool =
     for place, record in records:
         for setting, column in settings:
             if column not in record:
-                there = ", ".join(_shortened(str(name)) for name in record)
+                there = listed(_shortened(str(name)) for name in record)
                 remedy = f"set data.{setting} to one of {there}"
                 if has_header:
                     remedy += "; if these are no names, the header is missing: put one above them, as text TAB label"
