@@ -28,7 +28,9 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from bertkit.training.manifest import find_damage, write_manifest
+from bertkit.training.zero import ZeroOptimizer
 
+Optimizer = torch.optim.Optimizer | ZeroOptimizer
 _NAME = re.compile(r"checkpoint-(\d+)")
 CARRIED_STATE_FILE = "carried_state.safetensors"
 _SLOT_SEPARATOR = "|"  # between an optimizer slot and a parameter name, in the file of the optimizer's state
@@ -135,7 +137,7 @@ def save_checkpoint(
     *,
     accelerator: Accelerator,
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     state: TrainerState,
     carried_state: Mapping[str, torch.Tensor] | None = None,
     write_extras: Callable[[Path], None],
@@ -156,14 +158,16 @@ def save_checkpoint(
     """
     folder = output_dir / f"checkpoint-{state.global_step}"
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)  # all on the main process, nothing on the others
-    weights = get_model_state_dict(model, options=options)
-    state_dict: Any = {}
-    if _plain(optimizer).state:  # before the first step there is none, and asking for it would make one as of a step
-        state_dict = get_optimizer_state_dict(model, _plain(optimizer), options=options)
+    weights = get_model_state_dict(_inside(model, optimizer), options=options)
+    optimizer_state: Any = {}
+    if isinstance(optimizer, ZeroOptimizer):
+        optimizer_state = optimizer.full_state()
+    elif _plain(optimizer).state:  # before the first step there is none, and asking for it would make one as of a step
+        optimizer_state = get_optimizer_state_dict(model, _plain(optimizer), options=options).get("state", {})
     if accelerator.is_main_process:
         tensors = {
             f"{slot}{_SLOT_SEPARATOR}{parameter}": tensor.contiguous()
-            for parameter, slots in state_dict.get("state", {}).items()
+            for parameter, slots in optimizer_state.items()
             for slot, tensor in slots.items()
         }
         with writing_to(output_dir):
@@ -216,7 +220,7 @@ def _put_in_place(aside: Path, folder: Path) -> None:
     _sync(folder.parent)
 
 
-def load_weights(folder: Path, *, model: nn.Module) -> None:
+def load_weights(folder: Path, *, model: nn.Module, optimizer: Optimizer) -> None:
     """Give the prepared model the weights of a checkpoint of its own run; to be called by every process."""
     options = StateDictOptions(
         full_state_dict=True,
@@ -225,13 +229,22 @@ def load_weights(folder: Path, *, model: nn.Module) -> None:
         strict=False,  # of tied weights a file holds one
     )
     weights: dict[str, Any] = dict(load_file(folder / "model.safetensors"))
-    set_model_state_dict(model, weights, options=options)
+    set_model_state_dict(_inside(model, optimizer), weights, options=options)
+    if isinstance(optimizer, ZeroOptimizer):
+        optimizer.weights_were_set()
 
 
-def load_optimizer_state(folder: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def load_optimizer_state(folder: Path, *, model: nn.Module, optimizer: Optimizer) -> None:
     """Give the prepared optimizer the state that a checkpoint holds; to be called by every process."""
     tensors = load_file(folder / "state" / "optimizer.safetensors")
-    if not tensors:  # of a run that had not made a step
+    slots: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        slot, parameter = name.split(_SLOT_SEPARATOR, 1)
+        slots.setdefault(parameter, {})[slot] = tensor
+    if isinstance(optimizer, ZeroOptimizer):
+        optimizer.load_full_state(slots)
+        return
+    if not slots:  # of a run that had not made a step
         _plain(optimizer).state.clear()
         return
     options = StateDictOptions(
@@ -239,10 +252,6 @@ def load_optimizer_state(folder: Path, *, model: nn.Module, optimizer: torch.opt
     )
     state_dict: Any = get_optimizer_state_dict(model, _plain(optimizer), options=options)
     if state_dict:  # on the process that broadcasts
-        slots: dict[str, dict[str, torch.Tensor]] = {}
-        for name, tensor in tensors.items():
-            slot, parameter = name.split(_SLOT_SEPARATOR, 1)
-            slots.setdefault(parameter, {})[slot] = tensor
         state_dict["state"] = slots
     set_optimizer_state_dict(model, _plain(optimizer), optim_state_dict=state_dict, options=options)
 
@@ -352,6 +361,11 @@ def remove_old_checkpoints(output_dir: Path, *, limit: int | None, best_step: in
     removable = [folder for folder in folders[:-1] if _step_of(folder) != best_step]
     for folder in removable[: max(len(folders) - limit, 0)]:
         shutil.rmtree(folder)
+
+
+def _inside(model: nn.Module, optimizer: Optimizer) -> nn.Module:
+    """Return the model inside DeepSpeed's wrapper, or the model as it was prepared."""
+    return optimizer.model if isinstance(optimizer, ZeroOptimizer) else model
 
 
 def _plain(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:

@@ -10,6 +10,8 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import DistributedType, broadcast_object_list, parse_flag_from_env
 
+from bertkit.training.zero import refuse_what_zero_cannot
+
 T = TypeVar("T")
 
 
@@ -33,11 +35,13 @@ def join_processes() -> PartialState:
             f"{launched} processes were launched and {processes.num_processes} found one another; launch with `accelerate "
             "launch --multi_gpu --num_processes N` or torchrun, on CPUs with ACCELERATE_USE_CPU=true"
         )
-    if processes.distributed_type == DistributedType.DEEPSPEED:
-        raise ValueError(
-            "bertkit does not run under DeepSpeed, which takes over optimizer and checkpoints; FSDP shards the same: "
-            "distributed_type: FSDP in accelerate_config.yaml"
-        )
+    if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
+        if processes.distributed_type != DistributedType.DEEPSPEED:
+            kind = processes.distributed_type.value
+            raise ValueError(
+                f"DeepSpeed was asked for, but Accelerate runs {launched} process(es) as {kind}: on GPUs only"
+            )
+        refuse_what_zero_cannot()
     if parse_flag_from_env("ACCELERATE_USE_FSDP"):
         kind = processes.distributed_type.value
         if on_cpu or launched < 2:

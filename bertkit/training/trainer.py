@@ -46,6 +46,7 @@ from bertkit.training.places import Places
 from bertkit.training.processes import as_main_sees
 from bertkit.training.run_log import RunLog
 from bertkit.training.signals import caught_signals, leave_signals_to_the_parent
+from bertkit.training.zero import prepare
 
 
 class Trainer:
@@ -156,7 +157,7 @@ class Trainer:
             model.activation_checkpointing_enable()
         self.carried = CarriedState(model, num_rows=train_batches.carried_rows, accelerator=self.accelerator)
         optimizer = build_optimizer(model, arguments)
-        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.model, self.optimizer = prepare(self.accelerator, model, optimizer, arguments)
         # Decisions that all processes take together travel between hosts, not devices: reading them makes no GPU wait.
         self.host_group = torch.distributed.new_group(backend="gloo") if processes > 1 else None
 
@@ -253,6 +254,7 @@ class Trainer:
             start, stop = self.places.bounds(step, micro)
             inputs = {**send_to_device(without_ids(batch), device, non_blocking=True), **divisors}
             torch.manual_seed(keyed_seed(self.arguments.seed, "dropout", step, start))
+            self.accelerator.sync_gradients = is_last
             with contextlib.nullcontext() if is_last else self.accelerator.no_sync(self.model):
                 outputs = self.model(**inputs, **self.carried.arguments(start, stop))
                 # The counts are the whole step's, and data parallelism averages: undo the average.
@@ -315,7 +317,7 @@ class Trainer:
         self.state = replace(load_trainer_state(folder), elapsed_seconds=self.state.elapsed_seconds)
         self.state.passed_over = sorted({*self.state.passed_over, *passed_over})
         self.losses.start_from(self.state)
-        load_weights(folder, model=self.model)
+        load_weights(folder, model=self.model, optimizer=self.optimizer)
         self._load(folder)
         self.log.cut_back(step=self.state.global_step, passed_over=self.state.passed_over)
         self.log.write({"rolled_back": bad.wrong, "passed_over": bad.step}, step=self.state.global_step)
