@@ -45,6 +45,7 @@ from bertkit.training.optimization import build_optimizer, learning_rate_factor
 from bertkit.training.places import Places
 from bertkit.training.processes import as_main_sees
 from bertkit.training.run_log import RunLog
+from bertkit.training.sharding import shard_by_layers
 from bertkit.training.signals import caught_signals, leave_signals_to_the_parent
 from bertkit.training.zero import prepare
 
@@ -156,6 +157,7 @@ class Trainer:
         if arguments.gradient_checkpointing:
             model.activation_checkpointing_enable()
         self.carried = CarriedState(model, num_rows=train_batches.carried_rows, accelerator=self.accelerator)
+        shard_by_layers(self.accelerator, model)
         optimizer = build_optimizer(model, arguments)
         self.model, self.optimizer = prepare(self.accelerator, model, optimizer, arguments)
         # Decisions that all processes take together travel between hosts, not devices: reading them makes no GPU wait.
@@ -254,7 +256,7 @@ class Trainer:
             start, stop = self.places.bounds(step, micro)
             inputs = {**send_to_device(without_ids(batch), device, non_blocking=True), **divisors}
             torch.manual_seed(keyed_seed(self.arguments.seed, "dropout", step, start))
-            self.accelerator.sync_gradients = is_last
+            self.accelerator.sync_gradients = is_last  # what `no_sync` leaves alone, and DeepSpeed goes by
             with contextlib.nullcontext() if is_last else self.accelerator.no_sync(self.model):
                 outputs = self.model(**inputs, **self.carried.arguments(start, stop))
                 # The counts are the whole step's, and data parallelism averages: undo the average.

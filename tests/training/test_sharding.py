@@ -1,7 +1,6 @@
 """A sharded model trains, saves and goes on as a whole one does.
 
-Accelerate shards on GPUs only, so torch's own `fully_shard` stands in for its FSDP2 here: two processes on CPUs, which share
-every layer.
+Accelerate shards on GPUs only, but what it does is torch's and works on two processes on CPUs, which share every layer.
 """
 
 import json
@@ -14,34 +13,36 @@ from safetensors.torch import load_file
 from transformers import AutoModelForPreTraining
 
 from tests.training.runs import NO_DROPOUT, assert_close, assert_same_course, finish, launch, tensors_of
+from tests.training.test_every_objective import EACH, ROADS
 
 SHARDED = """
+import os
 import sys
-from accelerate import Accelerator
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+
+os.environ |= {environment}
+from accelerate import Accelerator, FullyShardedDataParallelPlugin
+from accelerate.utils import DistributedType
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from bertkit.cli import main
 from bertkit.training.trainer import Trainer
 
-
-def prepare(self, model, optimizer):
-    places = {id(parameter): place for place, parameter in enumerate(model.parameters())}
-    groups = [[places[id(parameter)] for parameter in group["params"]] for group in optimizer.param_groups]
-    mesh = init_device_mesh("cpu", (self.num_processes,))
-    layers = [module for module in model.modules() if type(module).__name__ == "{layer}"]
-    assert len(layers) == 2
-    for layer in layers:
-        fully_shard(layer, mesh=mesh)
-    fully_shard(model, mesh=mesh)
-    parameters = list(model.parameters())
-    assert all(isinstance(parameter, DTensor) for parameter in parameters)
-    for group, places in zip(optimizer.param_groups, groups):
-        group["params"] = [parameters[place] for place in places]
-    return model, optimizer
+init, train = Accelerator.__init__, Trainer.train
 
 
-Accelerator.prepare = prepare
+def as_on_gpus(self, *args, **kwargs):
+    init(self, *args, **kwargs)
+    self.state.fsdp_plugin, self.state.distributed_type = FullyShardedDataParallelPlugin(), DistributedType.FSDP
+
+
+def sharded(self):
+    lists = [module for name, module in self.model.named_modules() if name.endswith("layers")]
+    assert lists and all(isinstance(layer, FSDPModule) for layers in lists for layer in layers)
+    assert all(isinstance(parameter, DTensor) for parameter in self.model.parameters())
+    return train(self)
+
+
+Accelerator.__init__, Trainer.train = as_on_gpus, sharded
 sys.exit(main(["pretrain", *sys.argv[1:]]))
 """
 VARIANTS = Path(__file__).parents[2] / "docs" / "accelerate"
@@ -62,10 +63,10 @@ def sharded(pretrain_options, tmp_path_factory):
     """Return a function: train on two processes with the model sharded."""
     script = tmp_path_factory.mktemp("script") / "sharded.py"
     config = yaml.safe_load((VARIANTS / "fsdp2.yaml").read_text())["fsdp_config"]
-    script.write_text(SHARDED.replace("{layer}", config["fsdp_transformer_layer_cls_to_wrap"]))
+    script.write_text(SHARDED.format(environment={name.upper(): str(value) for name, value in config.items()}))
 
     def train(output_dir, **settings):
-        finish(launch(pretrain_options(output_dir, **SETTINGS, **settings), processes=2, script=script))
+        finish(launch(pretrain_options(output_dir, **SETTINGS | settings), processes=2, script=script))
         return output_dir
 
     return train
@@ -81,6 +82,27 @@ def test_a_sharded_run_is_the_whole_models_and_so_is_its_checkpoint(run, sharded
     model = AutoModelForPreTraining.from_pretrained(shards / "last")
     saved = load_file(shards / "last" / "model.safetensors")
     assert all((tensor == model.state_dict()[name]).all() for name, tensor in saved.items())
+
+
+@pytest.mark.parametrize("road", [*sorted(set(ROADS) - {"masked"}), "seq2seq rnn, no attention"])
+def test_every_family_is_sharded_by_its_layers(run, sharded, corpus_file, tmp_path, road):
+    settings = {**EACH, "training.max_steps": 2}
+    if road != "causal gpt" and not road.endswith("transformer"):
+        settings["model.attention_probs_dropout_prob"] = None
+    if road.startswith("seq2seq"):
+        words = [line.split()[:8] for line in corpus_file.read_text().splitlines() if line]
+        settings["data.train"] = tmp_path / "pairs.tsv"
+        settings["data.train"].write_text("".join(f"{' '.join(line)}\t{' '.join(line[::-1])}\n" for line in words))
+    if road.endswith("no attention"):
+        settings["model.attention_type"] = "none"
+    settings |= ROADS[road.removesuffix(", no attention")]
+    if road.endswith("transformer"):
+        settings["model.num_hidden_layers"] = 2
+    whole = run(**SETTINGS | settings)
+    shards = sharded(tmp_path / "sharded", **settings)
+    assert_same_course(whole, shards)
+    assert tensors_of(whole).keys() == tensors_of(shards).keys()
+    assert_close(whole, shards, tolerance=1e-3)
 
 
 def test_a_run_goes_from_sharded_to_whole_and_back(run, sharded, tmp_path):

@@ -1,0 +1,25 @@
+"""FSDP2: where Accelerate is to cut a model into shards."""
+
+from accelerate import Accelerator
+from transformers import PreTrainedModel
+
+
+def shard_by_layers(accelerator: Accelerator, model: PreTrainedModel) -> None:
+    """Make every layer a unit of its own, if Accelerate shards; to be called before it prepares the model.
+
+    Left alone, Accelerate takes the classes in `_no_split_modules`. They are for `device_map` and name embeddings, too, whose
+    weights belong to another unit: Accelerate keeps those of the input and of the output together.
+
+    Args:
+        accelerator: says whether it shards; classes that its config names go first.
+        model: not prepared yet; its layers lie in lists called `layers`.
+    """
+    if not accelerator.is_fsdp2:
+        return
+    plugin = accelerator.state.fsdp_plugin
+    if plugin.transformer_cls_names_to_wrap is None:
+        lists = [module for name, module in model.named_modules() if name.endswith("layers")]
+        plugin.transformer_cls_names_to_wrap = sorted({type(layer).__name__ for layers in lists for layer in layers})
+    if model.config.is_encoder_decoder:
+        # Where encoder and decoder share their embeddings, they must share the module, or two units would own one weight.
+        model.set_input_embeddings(model.get_input_embeddings())
