@@ -1,5 +1,6 @@
 """What stands on top of a family's base model: losses, and task heads as mixins that every family shares."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -113,6 +114,21 @@ def infer_problem_type(num_labels: int, labels: torch.Tensor) -> str:
     return "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
 
 
+def kept_states(
+    hidden_states: tuple[torch.Tensor, ...], wanted: bool | int | Sequence[int] | None
+) -> tuple[Any, ...] | None:
+    """Keep of all layers' states those that `output_hidden_states` asks for, as transformers does: None where one is not.
+
+    >>> kept_states(("embeddings", "first", "second"), [0, -1])
+    ('embeddings', None, 'second')
+    """
+    if not wanted or wanted is True:
+        return hidden_states if wanted else None
+    indices = [wanted] if isinstance(wanted, int) else wanted  # from the start, or below 0 from the end
+    kept = [index in indices or index - len(hidden_states) in indices for index in range(len(hidden_states))]
+    return tuple(states if keep else None for states, keep in zip(hidden_states, kept, strict=True))
+
+
 class ForSequenceClassification:
     """A class, several labels or numbers for every example, from one vector of each.
 
@@ -177,7 +193,7 @@ class ForSequenceClassification:
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
-            output_hidden_states=wanted or self.mixes_layers,
+            output_hidden_states=self.mixes_layers or wanted,
             return_dict=True,
             **kwargs,
         )
@@ -195,6 +211,6 @@ class ForSequenceClassification:
         return SequenceClassifierOutput(
             loss=loss,
             logits=logits,
-            hidden_states=outputs.hidden_states if wanted else None,
+            hidden_states=kept_states(outputs.hidden_states, wanted) if self.mixes_layers else outputs.hidden_states,
             attentions=outputs.get("attentions"),
         )

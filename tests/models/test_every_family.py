@@ -213,6 +213,16 @@ def test_hidden_states_come_when_asked_for(small_model, small_batch, family, hea
     assert len(of_last_stack(model(**batch), "hidden_states")) == 3
 
 
+@every_head
+def test_hidden_states_of_chosen_layers_come_alone(small_model, small_batch, family, head):
+    model, batch = small_model(family, head), small_batch(head)
+    expected = of_last_stack(model(**batch, output_hidden_states=True), "hidden_states")
+    for chosen, places in (([0, -1], (0, 2)), (1, (1,)), ([5], ())):
+        hidden_states = of_last_stack(model(**batch, output_hidden_states=chosen), "hidden_states")
+        assert [i for i, states in enumerate(hidden_states) if states is not None] == list(places)
+        torch.testing.assert_close([hidden_states[i] for i in places], [expected[i] for i in places])
+
+
 @every_head_with_attention
 def test_attentions_come_when_asked_for_and_sum_to_one(small_model, small_batch, family, head):
     model, batch = small_model(family, head, attn_implementation="eager"), small_batch(head)
