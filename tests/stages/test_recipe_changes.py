@@ -18,7 +18,7 @@ def test_what_is_new_is_named_with_what_was(checkpoint):
     now = {"output_dir": "b", "quiet": False, "training": {"max_steps": 9, "report_to": ["none"]}, "seeds": None}
     (finding,) = check_recipe(checkpoint, yaml.safe_dump(now | {"data": {"train": "한국어.txt"}}))
     assert finding.verdict == "warning" and str(checkpoint) in finding.what
-    assert finding.what.endswith(': training.max_steps 9 (was 5), data.train "한국어.txt" (was null)')
+    assert finding.what.endswith(': data.train "한국어.txt" (was null), training.max_steps 9 (was 5)')
 
 
 def test_the_same_recipe_elsewhere_is_no_news(checkpoint):
