@@ -106,8 +106,8 @@ class RecipeParser(ArgumentParser):
         return [key for key, kind in kinds.items() if kind is bool or bool in get_args(kind)]
 
     def _is_free(self, argument: str) -> bool:
-        """Return whether an argument is a setting that is checked later: with no value behind it, it can only be a switch."""
-        return argument.startswith(tuple(f"--{section}." for section in self.free))
+        """Return whether an argument is a setting that is checked later; with no value behind it, it can only be a switch."""
+        return "=" not in argument and argument.startswith(tuple(f"--{section}." for section in self.free))
 
     def _refuse_unknown(self, arguments: Sequence[str]) -> None:
         known = self.known_keys()

@@ -217,6 +217,7 @@ def test_command_line_wins_over_a_recipe_and_a_later_recipe_over_an_earlier_one(
         (["pretrain", "--quiet=false", *NEEDED], "quiet: false"),
         (["finetune", *NEEDED, "--from_scratch", "--quiet"], "from_scratch: true"),
         (["pretrain", *NEEDED, "--model.tie_word_embeddings", "--quiet"], "tie_word_embeddings: true"),
+        (["pretrain", "--model.preset=tiny", *NEEDED], "preset: tiny"),
         (["pretrain", *NEEDED, "--quiet", "--model.tie_word_embeddings", "false"], "tie_word_embeddings: false"),
         (["evaluate", "--quiet", "folder", "text.txt"], "input: text.txt"),
         (["evaluate", "folder", "text.txt", "--quiet"], "quiet: true"),
