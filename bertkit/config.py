@@ -95,7 +95,8 @@ class RecipeParser(ArgumentParser):
                 arguments[place + 1] = str(find_recipe(arguments[place + 1]))
         self._refuse_unknown(arguments)
         takes_others = any(not action.option_strings for action in self._actions)
-        parsed = self.parse_args(spell_out_switches(arguments, self._switches(), takes_others=takes_others))
+        switches = [*self._switches(), *(argument[2:] for argument in arguments if self._is_free(argument))]
+        parsed = self.parse_args(spell_out_switches(arguments, switches, takes_others=takes_others))
         del parsed["config"]
         return self.instantiate(parsed), self.dump(parsed, skip_validation=True, skip_unset=False)
 
@@ -103,6 +104,10 @@ class RecipeParser(ArgumentParser):
         """Return the dotted names of the settings that are true or false."""
         kinds = {action.dest: getattr(action, "_typehint", None) for action in self._actions}
         return [key for key, kind in kinds.items() if kind is bool or bool in get_args(kind)]
+
+    def _is_free(self, argument: str) -> bool:
+        """Return whether an argument is a setting that is checked later; with no value behind it, it can only be a switch."""
+        return "=" not in argument and argument.startswith(tuple(f"--{section}." for section in self.free))
 
     def _refuse_unknown(self, arguments: Sequence[str]) -> None:
         known = self.known_keys()

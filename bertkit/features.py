@@ -6,7 +6,9 @@ packed, and none sees another. A vector is pooled over its own text's tokens alo
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
+from safetensors import SafetensorError
 
 from bertkit.data.errors import DataError, listed, read_errors
 from bertkit.data.packing import flat_starts, pack_rows, ranges
@@ -420,11 +423,24 @@ def save_features(features: np.ndarray, path: str | Path) -> None:
             .safetensors have one array, `features`. Missing folders are made.
 
     Raises:
-        ValueError: another ending.
+        ValueError: another ending, or a place that cannot be written to; a file that was there is as it was.
     """
     path = Path(path)
     form = output_form(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.stem}.{os.getpid()}{form}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_array(features, aside, form)
+        aside.replace(path)
+    except (OSError, SafetensorError) as error:
+        reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+        raise ValueError(f"cannot write {path}: {reason}; give an --output that can be written to") from error
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
+def _write_array(features: np.ndarray, path: Path, form: str) -> None:
     if form == ".npz":
         np.savez(path, features=features)
     elif form == ".safetensors":

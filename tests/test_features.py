@@ -1,6 +1,7 @@
 """Features: every vector is that of its own text alone, however the texts were batched, read and written."""
 
 import csv
+import errno
 import gzip
 import importlib.util
 import io
@@ -549,3 +550,19 @@ def test_two_processes_write_the_one_file_that_one_process_writes(checkpoint, to
     assert run.stdout.count("7 vectors of 32 numbers") == 1
     expected = extract_features(load_encoder(checkpoint), tokenizer, texts, quiet=True)
     np.testing.assert_allclose(read_features(tmp_path / "o.npz"), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", [".npz", ".parquet", ".safetensors"])
+def test_vectors_that_cannot_be_written_leave_the_file_that_was_there(tmp_path, form, monkeypatch):
+    path = tmp_path / f"vectors{form}"
+    save_features(np.zeros((2, 3), dtype=np.float32), path)
+    before = path.read_bytes()
+
+    def full(features, aside, form):
+        aside.write_bytes(b"half of it")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("bertkit.features._write_array", full)
+    with pytest.raises(ValueError, match=rf"cannot write .*vectors\{form}: No space left on device"):
+        save_features(np.ones((2, 3), dtype=np.float32), path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]

@@ -11,7 +11,8 @@ import os
 import shutil
 import socket
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,7 +129,8 @@ class TokenStore:
         }
         key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:32]
         stores = _cache_dir(arguments) / "stores"
-        stores.mkdir(parents=True, exist_ok=True)
+        with _writing_to(stores):
+            stores.mkdir(parents=True, exist_ok=True)
         folder = stores / key
         if folder.exists():
             try:
@@ -142,10 +144,12 @@ class TokenStore:
         _remove_dead_builds(stores)
         building = stores / f"{key}.building-{socket.gethostname()}-{os.getpid()}"
         try:
-            building.mkdir()
-            writer = StoreWriter(building, tokenizer, spec)
+            with _writing_to(stores):
+                building.mkdir()
+                writer = StoreWriter(building, tokenizer, spec)
             num_workers = arguments.num_workers or _num_cores()
             with (
+                _writing_to(stores),
                 writer,
                 closing(encode_in_order(cut_into_chunks(documents), spec, num_workers)) as encoded_chunks,
                 tqdm(desc="Tokenizing", total=documents.num_bytes, unit="B", unit_scale=True, disable=quiet) as bar,
@@ -153,8 +157,9 @@ class TokenStore:
                 for encoded in encoded_chunks:
                     writer.append(encoded)
                     bar.update(encoded.num_bytes if bar.total is None else documents.bytes_read - bar.n)
-            writer.finish(documents.sources, made_from)
-            return _publish(building, folder)
+            with _writing_to(stores):
+                writer.finish(documents.sources, made_from)
+                return _publish(building, folder)
         finally:
             shutil.rmtree(building, ignore_errors=True)  # gone already where the store was published
 
@@ -244,6 +249,18 @@ def _is_running(pid: int) -> bool:
     except PermissionError:  # it runs, and is another user's
         return True
     return True
+
+
+@contextmanager
+def _writing_to(stores: Path) -> Iterator[None]:
+    """Turn what goes wrong while a store is written into one line; what goes wrong while text is read is one already."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"cannot write to {stores}, which keeps tokenized text: {error.strerror or error}; make room there, or name "
+            "another folder by data.cache_dir or the environment variable BERTKIT_CACHE"
+        ) from error
 
 
 def _cache_dir(arguments: DataArguments) -> Path:

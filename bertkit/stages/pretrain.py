@@ -170,8 +170,8 @@ def _train(recipe: "Namespace", resolved: str, processes: "PartialState", checkp
 
     quiet = recipe.quiet or not processes.is_main_process
     say = partial(report, is_main_process=processes.is_main_process)
-    say([] if checkpoint is None else check_recipe(checkpoint, resolved))
     prepared = prepare(recipe, processes, checkpoint, say=say, quiet=quiet)
+    say([] if checkpoint is None else check_recipe(checkpoint, resolved))
     len(prepared.eval_batches)  # lays them out: text that cannot be evaluated ends the run here, and not after hours
     card = ModelCard(
         auto_class=prepared.objective.auto_class,

@@ -34,8 +34,12 @@ def main(arguments: Sequence[str]) -> None:
     train_documents, eval_documents = split_documents(recipe.data)
     tokenizer = train_tokenizer(train_documents, recipe.tokenizer, quiet=recipe.quiet)
     report = tokenizer_report(tokenizer, eval_documents)
-    save_tokenizer(tokenizer, folder)
-    (folder / "recipe.yaml").write_text(resolved, encoding="utf-8")
-    (folder / "tokenizer_report.json").write_text(json.dumps(report, indent=2) + "\n")
+    try:
+        save_tokenizer(tokenizer, folder)
+        (folder / "recipe.yaml").write_text(resolved, encoding="utf-8")
+        (folder / "tokenizer_report.json").write_text(json.dumps(report, indent=2) + "\n")
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(f"cannot write to {folder}: {reason}; give an --output_dir that can be written to") from error
     if not recipe.quiet:
         print(f"{len(tokenizer)} tokens saved in {folder}; on held-out text:\n{format_report(report)}")

@@ -94,7 +94,7 @@ def writing_to(output_dir: Path) -> Iterator[None]:
             f"the last whole checkpoint is {whole}; when the folder can be written to again, go on with "
             "--training.resume_from_checkpoint auto"
             if whole
-            else "it holds no checkpoint yet; give an --output_dir that can be written to"
+            else "it holds no checkpoint; give an --output_dir that can be written to"
         )
         raise OutputError(f"cannot write to {output_dir}: {reason}; {left}") from error
 
@@ -202,6 +202,8 @@ def written_aside(folder: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
         yield aside
+        for path in filter(Path.is_file, aside.rglob("*")):  # safetensors keeps its files from all but their owner
+            path.chmod(aside.stat().st_mode & 0o666)
         write_manifest(aside)
         _put_in_place(aside, folder)
     finally:

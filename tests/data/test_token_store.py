@@ -317,6 +317,17 @@ def test_language_does_not_matter_where_nothing_is_split(tokenizer, tmp_path):
     assert stores[0].path == stores[1].path
 
 
+def test_a_cache_that_cannot_be_written_to_is_one_line_that_names_it(tokenizer, tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "corpus.txt").write_text("Some text.\n")
+    arguments = DataArguments(train=str(tmp_path / "corpus.txt"), cache_dir=str(tmp_path / "file" / "cache"))
+    with pytest.raises(
+        DataError, match=r"cannot write to .*file/cache/stores.*: Not a directory; .* data\.cache_dir"
+    ) as caught:
+        TokenStore.build(load_documents(arguments.train, arguments), tokenizer, arguments)
+    assert "\n" not in str(caught.value)
+
+
 def test_cache_dir_falls_back_to_the_environment(tokenizer, tmp_path, monkeypatch):
     monkeypatch.setenv("BERTKIT_CACHE", str(tmp_path / "cache"))
     arguments = DataArguments(train=str(write_text(tmp_path, [TEXT])))

@@ -103,7 +103,7 @@ def test_a_folder_that_may_not_be_written_to_is_said_before_anything_is_read(
             os.seteuid(user)
             os.chmod(folder, 0o755)
         error = capsys.readouterr().err
-        assert f"cannot write to {output_dir}: Permission denied; it holds no checkpoint yet" in error
+        assert f"cannot write to {output_dir}: Permission denied; it holds no checkpoint" in error
         assert error.count("\n") == 1
 
 
