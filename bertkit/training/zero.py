@@ -1,7 +1,7 @@
-"""DeepSpeed's ZeRO (Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054): every process updates a share of the weights.
+"""DeepSpeed's ZeRO 1 (Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054): every process updates a share of the weights.
 
-Stage 1 shares out the optimizer's state, stage 2 the gradients too. The Trainer keeps what it promises: it says when an update
-is made, and checkpoints are its own, with every parameter's state under its name, so that a run may go on without DeepSpeed.
+So each keeps the optimizer's state of its share alone. The Trainer keeps what it promises: it says when an update is made, and
+checkpoints are its own, with every parameter's state under its name, so that a run may go on without DeepSpeed.
 """
 
 import math
@@ -21,14 +21,14 @@ def refuse_what_zero_cannot() -> None:
     """Look at how Accelerate was told to run DeepSpeed.
 
     Raises:
-        ValueError: the weights would be sharded, something kept elsewhere, or a file of DeepSpeed's decide on the training.
+        ValueError: gradients or weights would be sharded, something kept elsewhere, or a file of DeepSpeed's decide.
     """
     told = {name.removeprefix("ACCELERATE_DEEPSPEED_"): value for name, value in os.environ.items()}
     offloads = {told.get(f"OFFLOAD_{what}_DEVICE", "none") for what in ("OPTIMIZER", "PARAM")} != {"none"}
-    if told.get("ZERO_STAGE", "2") not in ("1", "2") or offloads or "CONFIG_FILE" in told:
+    if told.get("ZERO_STAGE", "2") != "1" or offloads or "CONFIG_FILE" in told:
         raise ValueError(
-            "under DeepSpeed bertkit runs with zero_stage 1 or 2, offload_optimizer_device none and no deepspeed_config_file "
-            "(docs/accelerate/deepspeed.yaml); to shard the weights, too, take FSDP2 (docs/accelerate/fsdp2.yaml)"
+            "under DeepSpeed bertkit runs with zero_stage 1, offload_optimizer_device none and no deepspeed_config_file "
+            "(docs/accelerate/deepspeed.yaml); to shard gradients and weights, too, take FSDP2 (docs/accelerate/fsdp2.yaml)"
         )
 
 
@@ -68,6 +68,9 @@ def prepare(
             "lower_precision_safe_modules": [],  # the modules whose gradients are added up in bf16
         },
     }
+    config["zero_optimization"]["overlap_comm"] = (
+        False  # else gradients are added up in the order that each process makes them
+    )
     engine, _ = accelerator.prepare(model, optimizer)
     config["bf16"] = {"enabled": precision == "bf16"}  # where Accelerate looks up its precision
     zero = ZeroOptimizer(engine)

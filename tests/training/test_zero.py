@@ -34,7 +34,7 @@ import sys
 os.environ |= {{
     "ACCELERATE_USE_CPU": "false",
     "ACCELERATE_USE_DEEPSPEED": "true",
-    "ACCELERATE_DEEPSPEED_ZERO_STAGE": "{stage}",
+    "ACCELERATE_DEEPSPEED_ZERO_STAGE": "1",
     "DS_ACCELERATOR": "cpu",
 }}
 import deepspeed
@@ -100,36 +100,36 @@ Trainer.training_step = poisoned
 def zero(pretrain_options, tmp_path_factory):
     """Return a function: train on two processes under DeepSpeed."""
 
-    def train(output_dir, *, stage, more="", returncode=0, **settings):
+    def train(output_dir, *, more="", returncode=0, **settings):
         script = tmp_path_factory.mktemp("script") / "zero.py"
-        script.write_text(ZERO.format(stage=stage, more=more))
+        script.write_text(ZERO.format(more=more))
         options = pretrain_options(output_dir, **SETTINGS | settings)
         return finish(launch(options, processes=2, script=script), returncode=returncode)
 
     return train
 
 
+# With 7 rows at once the processes have 3 and 4, and on CPUs the linear layers of one make their gradients in another order.
 @needs_deepspeed
-@pytest.mark.parametrize("stage", [1, 2])
-def test_a_run_under_zero_is_the_whole_models_and_so_is_its_checkpoint(run, zero, tmp_path, stage):
-    whole = run(**SETTINGS)
-    zero(tmp_path / "run", stage=stage)
+@pytest.mark.parametrize("rows", [{}, {"training.train_batch_size": 7, "training.micro_batch_size": None}])
+def test_a_run_under_zero_is_the_whole_models_and_so_is_its_checkpoint(run, zero, tmp_path, rows):
+    whole = run(**SETTINGS | rows)
+    zero(tmp_path / "run", **rows)
     assert_same_course(whole, tmp_path / "run")
     assert log_of(whole, "grad_norm") == [
         (step, pytest.approx(norm, rel=1e-5)) for step, norm in log_of(tmp_path / "run", "grad_norm")
     ]
     assert tensors_of(whole).keys() == tensors_of(tmp_path / "run").keys()
-    assert_close(whole, tmp_path / "run")
+    assert_close(whole, tmp_path / "run", tolerance=1e-4)
 
 
 @needs_deepspeed
-@pytest.mark.parametrize("stage", [1, 2])
-def test_a_killed_run_under_zero_ends_with_the_bits_of_an_unbroken_one(zero, tmp_path, stage):
+def test_a_killed_run_under_zero_ends_with_the_bits_of_an_unbroken_one(zero, tmp_path):
     with_dropout = {"model.hidden_dropout_prob": 0.2, "training.max_steps": 9}
-    zero(tmp_path / "unbroken", stage=stage, **with_dropout)
-    zero(tmp_path / "broken", stage=stage, more=KILL, returncode=1, **with_dropout)
+    zero(tmp_path / "unbroken", **with_dropout)
+    zero(tmp_path / "broken", more=KILL, returncode=1, **with_dropout)
     assert trainer_state_of(tmp_path / "broken")["global_step"] == 4
-    zero(tmp_path / "broken", stage=stage, **with_dropout, **AUTO)
+    zero(tmp_path / "broken", **with_dropout, **AUTO)
     assert_same_bits(tmp_path / "unbroken", tmp_path / "broken")
     assert losses_of(tmp_path / "unbroken") == losses_of(tmp_path / "broken")
 
@@ -137,12 +137,11 @@ def test_a_killed_run_under_zero_ends_with_the_bits_of_an_unbroken_one(zero, tmp
 @needs_deepspeed
 def test_a_run_goes_into_zero_and_out_again(run, zero, tmp_path):
     schedule = {"training.lr_scheduler_type": "constant", "training.warmup_steps": 1}
-    whole = run(**SETTINGS, **schedule, **{"training.max_steps": 16})
+    whole = run(**SETTINGS, **schedule, **{"training.max_steps": 12})
     run(tmp_path, **SETTINGS, **schedule, **{"training.max_steps": 4})
-    zero(tmp_path, stage=1, **schedule, **{"training.max_steps": 8}, **AUTO)
-    zero(tmp_path, stage=2, **schedule, **{"training.max_steps": 12}, **AUTO)
-    run(tmp_path, **SETTINGS, **schedule, **{"training.max_steps": 16}, **AUTO)
-    assert trainer_state_of(tmp_path)["global_step"] == 16
+    zero(tmp_path, **schedule, **{"training.max_steps": 8}, **AUTO)
+    run(tmp_path, **SETTINGS, **schedule, **{"training.max_steps": 12}, **AUTO)
+    assert trainer_state_of(tmp_path)["global_step"] == 12
     assert_same_course(whole, tmp_path)
     assert_close(whole, tmp_path, tolerance=1e-4)
 
@@ -150,8 +149,8 @@ def test_a_run_goes_into_zero_and_out_again(run, zero, tmp_path):
 @needs_deepspeed
 def test_steps_that_go_wrong_under_zero_are_passed_over_by_either_policy(zero, tmp_path):
     settings = {"training.max_steps": 9, "training.save_steps": 2}
-    zero(tmp_path / "skip", stage=1, more=POISON, **settings, **{"training.loss_policy": "skip"})
-    zero(tmp_path / "rollback", stage=1, more=POISON, **settings, **{"training.loss_policy": "rollback"})
+    zero(tmp_path / "skip", more=POISON, **settings, **{"training.loss_policy": "skip"})
+    zero(tmp_path / "rollback", more=POISON, **settings, **{"training.loss_policy": "rollback"})
     assert trainer_state_of(tmp_path / "skip")["passed_over"] == [3, 6]
     assert log_of(tmp_path / "skip", "skipped") == [(3, "the loss is nan"), (6, "the gradient's norm is inf")]
     assert_same_bits(tmp_path / "skip", tmp_path / "rollback")
@@ -162,21 +161,20 @@ def test_steps_that_go_wrong_under_zero_are_passed_over_by_either_policy(zero, t
 def test_bf16_under_zero_is_the_bf16_of_other_runs(run, pretrain_options, zero, tmp_path):
     bf16 = {"training.mixed_precision": "bf16"}
     finish(launch(pretrain_options(tmp_path / "other", **SETTINGS, **bf16), processes=2))
-    zero(tmp_path / "zero", stage=2, **bf16)
+    zero(tmp_path / "zero", **bf16)
     assert all(tensor.dtype == torch.float32 for tensor in tensors_of(tmp_path / "zero").values())
     assert_same_course(tmp_path / "other", tmp_path / "zero", rel=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("ZERO_STAGE", "3"), ("OFFLOAD_OPTIMIZER_DEVICE", "cpu"), ("CONFIG_FILE", "zero.json")]
+    ("name", "value"),
+    [("ZERO_STAGE", "2"), ("ZERO_STAGE", "3"), ("OFFLOAD_OPTIMIZER_DEVICE", "cpu"), ("CONFIG_FILE", "zero.json")],
 )
 def test_what_would_be_another_run_under_deepspeed_is_refused(monkeypatch, name, value):
     monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", "1")
     refuse_what_zero_cannot()
     monkeypatch.setenv(f"ACCELERATE_DEEPSPEED_{name}", value)
-    with pytest.raises(
-        ValueError, match="zero_stage 1 or 2, offload_optimizer_device none and no deepspeed_config_file"
-    ):
+    with pytest.raises(ValueError, match="zero_stage 1, offload_optimizer_device none and no deepspeed_config_file"):
         refuse_what_zero_cannot()
 
 
