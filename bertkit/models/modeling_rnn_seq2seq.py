@@ -32,7 +32,7 @@ from transformers.modeling_outputs import (
     BaseModelOutput,
     BaseModelOutputWithPastAndCrossAttentions,
 )
-from transformers.utils.output_capturing import capture_outputs
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .modeling_checks import check_probabilities, check_sizes, check_token_ids
 from .modeling_dropout import Dropout
@@ -379,7 +379,9 @@ class RnnSeq2SeqEncoder(RnnSeq2SeqPreTrainedModel):
 class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
     """Embeddings of the target, a start from the encoder's last state, recurrent layers, and attention."""
 
-    _can_record_outputs = {"hidden_states": RecurrentLayer}  # noqa: RUF012
+    _can_record_outputs = {  # noqa: RUF012
+        "hidden_states": OutputRecorder(RecurrentLayer, num_hidden_layers_key="decoder_layers")
+    }
 
     def __init__(self, config: RnnSeq2SeqConfig) -> None:
         super().__init__(config)

@@ -26,7 +26,7 @@ from transformers.modeling_outputs import (
     BaseModelOutputWithPastAndCrossAttentions,
 )
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.utils.output_capturing import capture_outputs
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .modeling_causal import causal_bias, check_length, score_dtype, token_positions
 from .modeling_checks import check_activation, check_probabilities, check_sizes, check_token_ids
@@ -388,7 +388,7 @@ class TransformerDecoder(TransformerPreTrainedModel):
     """Embeddings of the target and layers that see its past and all of the source."""
 
     _can_record_outputs = {  # noqa: RUF012
-        "hidden_states": TransformerDecoderLayer,
+        "hidden_states": OutputRecorder(TransformerDecoderLayer, num_hidden_layers_key="decoder_layers"),
         "attentions": SelfAttention,
         "cross_attentions": CrossAttention,
     }

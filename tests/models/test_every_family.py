@@ -223,6 +223,19 @@ def test_hidden_states_of_chosen_layers_come_alone(small_model, small_batch, fam
         torch.testing.assert_close([hidden_states[i] for i in places], [expected[i] for i in places])
 
 
+@pytest.mark.parametrize(
+    ("family", "head"), [head for head in HEADS if FAMILIES[head[0]].config_class().is_encoder_decoder]
+)
+@pytest.mark.parametrize("decoder_layers", [1, 3])
+def test_hidden_states_count_from_the_end_of_each_stack(small_model, small_batch, family, head, decoder_layers):
+    model, batch = small_model(family, head, num_hidden_layers=2, decoder_layers=decoder_layers), small_batch(head)
+    outputs, every = model(**batch, output_hidden_states=[-1]), model(**batch, output_hidden_states=True)
+    for stack, layers in (("encoder", 2), ("decoder", decoder_layers)):
+        *before, last = outputs[f"{stack}_hidden_states"]
+        assert before == [None] * layers
+        torch.testing.assert_close(last, every[f"{stack}_hidden_states"][-1])
+
+
 @every_head_with_attention
 def test_attentions_come_when_asked_for_and_sum_to_one(small_model, small_batch, family, head):
     model, batch = small_model(family, head, attn_implementation="eager"), small_batch(head)
