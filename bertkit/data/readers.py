@@ -173,8 +173,8 @@ class TextReader(FileReader):
         yield END_OF_DOCUMENT
 
 
-class JsonLinesReader(FileReader, RecordReader):
-    """A JSON object a line, each a document.
+class RecordFileReader(FileReader, RecordReader):
+    """A file of records, each a document.
 
     Args:
         path: the file.
@@ -184,6 +184,10 @@ class JsonLinesReader(FileReader, RecordReader):
     def __init__(self, path: Path, column: str) -> None:
         super().__init__(path, column)
         self.column = column
+
+
+class JsonLinesReader(RecordFileReader):
+    """A JSON object a line, each a document."""
 
     def records(self, columns: Mapping[str, str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Yield each record with its place."""
@@ -202,17 +206,8 @@ class JsonLinesReader(FileReader, RecordReader):
             yield where, record
 
 
-class ParquetReader(FileReader, RecordReader):
-    """A parquet file, each row a document.
-
-    Args:
-        path: the file.
-        column: where the text is.
-    """
-
-    def __init__(self, path: Path, column: str) -> None:
-        super().__init__(path, column)
-        self.column = column
+class ParquetReader(RecordFileReader):
+    """A parquet file, each row a document."""
 
     def records(self, columns: Mapping[str, str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Yield each row with its place, and of it the columns that are needed."""

@@ -68,9 +68,8 @@ def prepare(
             "lower_precision_safe_modules": [],  # the modules whose gradients are added up in bf16
         },
     }
-    config["zero_optimization"]["overlap_comm"] = (
-        False  # else gradients are added up in the order that each process makes them
-    )
+    # Else gradients are added up in the order in which each process makes them.
+    config["zero_optimization"]["overlap_comm"] = False
     engine, _ = accelerator.prepare(model, optimizer)
     config["bf16"] = {"enabled": precision == "bf16"}  # where Accelerate looks up its precision
     zero = ZeroOptimizer(engine)

@@ -71,9 +71,8 @@ def chaos(kills: int, seed: int, folder: Path, max_steps: int = 240) -> list[str
         log_of_the_last = modified(broken)
         child = subprocess.Popen(command(broken, options), env=environment(folder))
         if number % 10 == 9:
-            end = time.monotonic() + chance.uniform(
-                0, 4
-            )  # seconds that it takes to start; it must not get to the last step
+            # The seconds that it takes to start; it must not get to the last step.
+            end = time.monotonic() + chance.uniform(0, 4)
             wait_for(child, lambda end=end, old=log_of_the_last: time.monotonic() >= end or modified(broken) != old)
         elif number % 2:
             wait_for(child, lambda child=child, moment=moment: is_saving(broken, moment, child.pid))
