@@ -185,16 +185,18 @@ def pad_to_multiple(values: np.ndarray, multiple: int, filler: int) -> np.ndarra
     """Lengthen an array to the next multiple of a length, at least to one of them.
 
     Args:
-        values: (n,) integers.
+        values: (n, ...) numbers.
         multiple: what the new length is a multiple of.
         filler: what stands behind the values.
 
     Returns:
-        (padded length,) int64.
+        (padded length, ...), integers as int64.
 
-    >>> pad_to_multiple(np.array([7, 8, 9]), 2, filler=-1).tolist(), pad_to_multiple(np.array([]), 2, filler=0).tolist()
+    >>> pad_to_multiple(np.array([7, 8, 9]), 2, filler=-1).tolist(), pad_to_multiple(np.array([], int), 2, filler=0).tolist()
     ([7, 8, 9, -1], [0, 0])
     """
-    padded = np.full(max(-(-len(values) // multiple), 1) * multiple, filler)
+    length = max(-(-len(values) // multiple), 1) * multiple
+    dtype = values.dtype if values.dtype.kind == "f" else np.int64
+    padded = np.full((length, *values.shape[1:]), filler, dtype=dtype)
     padded[: len(values)] = values
     return padded

@@ -89,7 +89,9 @@ def split_lines(text: str) -> list[str]:
     return lines if lines[-1] else lines[:-1]
 
 
-def read_records(source: str | Path, form: str, content: bytes, columns: Sequence[str]) -> Iterator[Record]:
+def read_records(
+    source: str | Path, form: str, content: bytes, columns: Sequence[str], *, header: bool = True
+) -> Iterator[Record]:
     """Read the records of a file, in their order.
 
     A blank line is no record, but a line of nothing but tabs is one of empty fields; and in a `.tsv` of one column, where
@@ -100,6 +102,7 @@ def read_records(source: str | Path, form: str, content: bytes, columns: Sequenc
         form: one of `RECORD_FORMS`. A `.csv` has quotes, a `.tsv` has none: a quotation mark is text.
         content: the bytes of the file.
         columns: what will be asked for, and must be sound; a parquet file that has all of these is not read further.
+        header: whether the first row of a table names the columns; else they are named 1, 2, 3, ... from the left.
 
     Yields:
         The records. A column that the file does not have is missing in them.
@@ -108,7 +111,7 @@ def read_records(source: str | Path, form: str, content: bytes, columns: Sequenc
         DataError: bytes of another form, a row with more or fewer fields than the header, or a text with a NUL or half a
             surrogate pair, named by file and line.
     """
-    for record in _read(source, form, content, columns):
+    for record in _read(source, form, content, columns, header=header):
         for column in columns:
             value = record.fields.get(column)
             if isinstance(value, str):
@@ -116,19 +119,19 @@ def read_records(source: str | Path, form: str, content: bytes, columns: Sequenc
         yield record
 
 
-def _read(source: str | Path, form: str, content: bytes, columns: Sequence[str]) -> Iterator[Record]:
+def _read(source: str | Path, form: str, content: bytes, columns: Sequence[str], *, header: bool) -> Iterator[Record]:
     if form == ".parquet":
         return _parquet_records(source, content, columns)
     text = decode_text(source, content)
     if form in (".csv", ".tsv"):
-        return (_csv_records if form == ".csv" else _tsv_records)(source, text, columns)
+        rows = (_csv_rows if form == ".csv" else _tsv_rows)(source, text)
+        return _table_records(rows, columns, header=header)
     return _json_records(source, text)
 
 
-def _csv_records(source: str | Path, text: str, columns: Sequence[str]) -> Iterator[Record]:
+def _csv_rows(source: str | Path, text: str) -> Iterator[tuple[str, list[str]]]:
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header: list[str] | None = None
     while True:
         place = f"{source}, line {reader.line_num + 1}"
         try:
@@ -137,24 +140,28 @@ def _csv_records(source: str | Path, text: str, columns: Sequence[str]) -> Itera
             raise DataError(f"{place}: not CSV: {error}; check its quotes") from None
         if fields is None:
             return
-        if not fields:
-            continue  # a blank line
-        if header is None:
-            header = _header(place, fields, columns)
-        else:
-            yield _by_column(place, header, fields)
+        if fields:  # else a blank line
+            yield place, fields
 
 
-def _tsv_records(source: str | Path, text: str, columns: Sequence[str]) -> Iterator[Record]:
-    header: list[str] = []
+def _tsv_rows(source: str | Path, text: str) -> Iterator[tuple[str, list[str]]]:
+    width = 0
     for number, line in enumerate(split_lines(text), 1):
-        if not line.strip(" \r") and len(header) != 1:
+        if not line.strip(" \r") and width != 1:
             continue
         fields = line.split("\t")
-        if not header:
-            header = _header(f"{source}, line {number}", fields, columns)
-        else:
-            yield _by_column(f"{source}, line {number}", header, fields)
+        width = width or len(fields)
+        yield f"{source}, line {number}", fields
+
+
+def _table_records(rows: Iterator[tuple[str, list[str]]], columns: Sequence[str], *, header: bool) -> Iterator[Record]:
+    names: list[str] | None = None
+    for place, fields in rows:
+        if names is None:
+            names = _header(place, fields, columns) if header else [str(n) for n in range(1, len(fields) + 1)]
+            if header:
+                continue
+        yield _by_column(place, names, fields, header=header)
 
 
 def _header(place: str, fields: list[str], columns: Sequence[str]) -> list[str]:
@@ -166,13 +173,13 @@ def _header(place: str, fields: list[str], columns: Sequence[str]) -> list[str]:
     return fields
 
 
-def _by_column(place: str, header: list[str], fields: list[str]) -> Record:
-    if len(fields) != len(header):
+def _by_column(place: str, names: list[str], fields: list[str], *, header: bool) -> Record:
+    if len(fields) != len(names):
+        first = f"the header has {len(names)}: {listed(names)}" if header else f"the first row has {len(names)}"
         raise DataError(
-            f"{place}: {len(fields)} fields, but the header has {len(header)}: {listed(header)}; mend the row (in a .csv a "
-            "comma that is text stands in quotes)"
+            f"{place}: {len(fields)} fields, but {first}; mend the row (in a .csv a comma that is text stands in quotes)"
         )
-    return Record(place, dict(zip(header, fields, strict=True)))
+    return Record(place, dict(zip(names, fields, strict=True)))
 
 
 def _json_records(source: str | Path, text: str) -> Iterator[Record]:

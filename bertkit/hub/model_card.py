@@ -31,7 +31,7 @@ class ModelCard:
         language: language code of its text.
         parameters: number of weights.
         data: name of a corpus part -> its figures.
-        floor: the loss in nats of the best guess that ignores the input.
+        floor: the loss of the best guess that ignores the input.
         floor_metric: the evaluation metric that the floor bounds.
         recipe: the resolved recipe, as YAML.
     """
@@ -58,8 +58,8 @@ class ModelCard:
         )
         results = (
             f"Evaluated on the evaluation part at this checkpoint or the last evaluated one before it:\n\n"
-            f"| metric | value |\n|---|---|\n{metrics}\n\nA guess that knows how frequent each label is and ignores the "
-            f"input scores {self.floor:.4f} nats in `{self.floor_metric}`."
+            f"| metric | value |\n|---|---|\n{metrics}\n\nThe best guess that ignores the input "
+            f"scores {self.floor:.4f} in `{self.floor_metric}`."
             if metrics
             else "Not evaluated yet."
         )

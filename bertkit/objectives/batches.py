@@ -39,6 +39,7 @@ class ObjectiveBatches(Generic[Rows]):
         self.loss_terms = objective.loss_terms
         self.metric_names = objective.metric_names
         self.tokens_per_example = objective.tokens_per_example
+        self.floor_name, self.loss_unit = "unigram entropy of the labels", "nats"
         self.carried_rows = batch_size if objective.carries_state else 0
 
     def __getstate__(self) -> dict[str, Any]:

@@ -148,9 +148,8 @@ def _examine_labelled_texts(recipe: "Namespace", processes: "PartialState", find
     from bertkit.data.health import histogram
     from bertkit.stages import model_section, task_model
     from bertkit.tasks import TASKS
-    from bertkit.tasks.health import cheap_checks, check_labels
-    from bertkit.tasks.labelled_data import load_parts
-    from bertkit.tasks.sequence_classification import label_names
+    from bertkit.tasks.health import cheap_checks
+    from bertkit.tasks.sources import load_parts
     from bertkit.tokenization import load_tokenizer
 
     auto_class = TASKS[recipe.task.name].auto_class
@@ -158,17 +157,18 @@ def _examine_labelled_texts(recipe: "Namespace", processes: "PartialState", find
     start_from = None if named is None else task_model.folder_to_start_from(named, auto_class)
     if start_from is None and recipe.tokenizer is None:
         raise ConfigError("name a checkpoint by --model.from, or give --tokenizer and --model.family")
-    tokenizer = load_tokenizer(recipe.tokenizer or str(start_from), require=("cls_token", "pad_token"))
+    tokenizer = load_tokenizer(recipe.tokenizer or str(start_from), require=("pad_token",))
     parts = load_parts(recipe.data)
-    if any(finding.verdict == "stop" for finding in check_labels(parts)):
-        findings.add(*check_labels(parts))
+    of_examples = TASKS[recipe.task.name].checks(parts)
+    if any(finding.verdict == "stop" for finding in of_examples):
+        findings.add(*of_examples)
         return
-    task = TASKS[recipe.task.name](recipe.task, tokenizer, label_names(parts["train"]))
+    task = TASKS[recipe.task.name].from_examples(recipe.task, tokenizer, parts["train"])
     seed = recipe.training.seed
     batches = {part: task.batches(examples, seed=seed, training=part == "train") for part, examples in parts.items()}
     findings.add(*cheap_checks(task, parts, batches))
     findings.print(
-        "\ntokens    training texts\n" + "\n".join(histogram(np.diff(batches["train"].tokenized.starts))) + "\n"
+        f"\ntokens    training {task.unit}\n" + "\n".join(histogram(np.diff(batches["train"].tokenized.starts))) + "\n"
     )
     settings = {**recipe.model, **task.config_settings}
     length = recipe.task.max_length

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 from bertkit.config import ConfigError, RecipeParser, nearest
 from bertkit.objectives import OBJECTIVES
-from bertkit.stages.measures import CLASSIFIER, MEASURES, Evaluated
+from bertkit.stages.measures import FINE_TUNED, MEASURES, Evaluated
+from bertkit.tasks import TASKS
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -25,6 +26,24 @@ class EvaluatedDataArguments:
     """Labelled text: column that holds the second text of a pair."""
     label_column: str | None = None
     """Labelled text: column that holds the label."""
+    label_separator: str | None = None
+    """Text with several labels: what stands between them in one field."""
+    words_column: str | None = None
+    """Tagged sentences: column that holds the words."""
+    tags_column: str | None = None
+    """Tagged sentences: column that holds the tags."""
+    question_column: str | None = None
+    """Questions: column that holds the question."""
+    context_column: str | None = None
+    """Questions: column that holds the text with the answer."""
+    answers_column: str | None = None
+    """Questions: column that holds the answers."""
+    choices_columns: list[str] | str | None = None
+    """Multiple choice: column of the choices, or the columns of one each."""
+    header: bool | None = None
+    """Labelled examples: whether the first line of a table names its columns."""
+    form: str | None = None
+    """Labelled examples: form of the file, where its ending does not tell."""
     source_column: str | None = None
     """Pairs: column that holds the source."""
     target_column: str | None = None
@@ -51,8 +70,8 @@ def build_parser() -> RecipeParser:
     parser.add_argument(
         "input",
         type=str,
-        help="For a classifier labelled text, else running text, or pairs of a source and a target; the forms are those of "
-        "data.train in `bertkit finetune` and `bertkit pretrain`. For minimal pairs a .jsonl file, or a folder of them.",
+        help="For a fine-tuned checkpoint labelled examples, else running text, or pairs of a source and a target, in the "
+        "forms of data.train in `bertkit finetune` and `bertkit pretrain`; for minimal pairs .jsonl, a file or a folder.",
     )
     parser.add_argument(
         "--measure",
@@ -123,7 +142,9 @@ def evaluate(recipe: "Namespace") -> None:
         folder = checkpoint_folder(recipe.checkpoint)
     auto_class, kind = saved_auto_class(folder), kind_of(folder)
     if auto_class is None or kind is None:
-        raise ConfigError(f"{folder} holds neither a language model nor a classifier, which is what can be evaluated")
+        raise ConfigError(
+            f"{folder} holds neither a language model nor a head for a task, which is what can be evaluated"
+        )
     measure = choose_measure(recipe, kind)
     if accelerator.num_processes > 1 and not MEASURES[measure].shares:
         raise ConfigError(f"the measure {measure} is for one process, not {accelerator.num_processes}")
@@ -133,7 +154,7 @@ def evaluate(recipe: "Namespace") -> None:
 
 
 def kind_of(folder: Path) -> str | None:
-    """Return the objective by which a checkpoint's model is pretrained, or `classifier`; None for any other head.
+    """Return the objective by which a checkpoint's model is pretrained, or `FINE_TUNED`; None for any other head.
 
     Args:
         folder: a checkpoint folder.
@@ -141,8 +162,8 @@ def kind_of(folder: Path) -> str | None:
     from bertkit.hub.checkpoints import saved_auto_class, saved_family
 
     auto_class, family = saved_auto_class(folder), saved_family(folder)
-    if auto_class == CLASSIFIER:
-        return "classifier"
+    if auto_class in {task.auto_class for task in TASKS.values()}:
+        return FINE_TUNED
     for name, objective in OBJECTIVES.items():
         if family in objective.families and auto_class in _LANGUAGE_MODELS:
             return name

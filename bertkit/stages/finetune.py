@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 from bertkit.config import ConfigError, RecipeParser, choose, overrule, spell_out_switches, value_of
 from bertkit.stages import model_section, task_model
 from bertkit.tasks import TASKS
-from bertkit.tasks.labelled_data import LabelledDataArguments, LabelledText
 from bertkit.training.arguments import LENGTHS, TrainingArguments
 
 if TYPE_CHECKING:
     from accelerate import PartialState
     from jsonargparse import Namespace
 
-    from bertkit.tasks.sequence_classification import SequenceClassificationBatches, SequenceClassificationTask
+    from bertkit.tasks.task import Task, TaskBatches
     from bertkit.training.trainer import Trainer
 
 _DEFAULTS = {"training.learning_rate": 5e-5, "training.warmup_steps": 0.1}  # BERT's own, for its size
@@ -26,7 +25,7 @@ _DEFAULTS = {"training.learning_rate": 5e-5, "training.warmup_steps": 0.1}  # BE
 def build_parser(arguments: Sequence[str]) -> RecipeParser:
     """Build the parser of a fine-tuning recipe; which task it has decides which settings there are."""
     task = choose("task", value_of("task.name", arguments, "sequence_classification"), TASKS)
-    parser = RecipeParser("finetune", description="Fine-tune a checkpoint on labelled text.", free=["model"])
+    parser = RecipeParser("finetune", description="Fine-tune a checkpoint on labelled examples.", free=["model"])
     parser.add_argument(
         "--output_dir",
         type=str,
@@ -48,7 +47,7 @@ def build_parser(arguments: Sequence[str]) -> RecipeParser:
         "drawn as the family draws them, whatever the checkpoint's own were, unless `model.initializer_range` or "
         "`model.initial_attention` are given.",
     )
-    parser.add_class_arguments(LabelledDataArguments, "data", help="The labelled texts")
+    parser.add_class_arguments(task.data_class, "data", help="The labelled examples")
     parser.add_class_arguments(task.arguments_class, "task", help="What is learned from them")
     parser.add_class_arguments(TrainingArguments, "training", help="How it is trained")
     parser.add_argument(
@@ -109,10 +108,9 @@ def _train(
     import bertkit.models  # noqa: F401 (a tokenizer beside a model of bertkit loads without a question once it is known)
     from bertkit.stages.findings import report
     from bertkit.tasks.health import cheap_checks
-    from bertkit.tasks.labelled_data import load_parts
     from bertkit.tasks.predictions import write_predictions
-    from bertkit.tasks.results import format_results, majority_label, majority_metrics, summarise
-    from bertkit.tasks.sequence_classification import label_names
+    from bertkit.tasks.results import format_results, summarise
+    from bertkit.tasks.sources import load_parts
     from bertkit.tokenization import load_tokenizer
     from bertkit.training.checkpointing import writing_to
 
@@ -126,7 +124,7 @@ def _train(
             raise ConfigError(
                 "name a checkpoint by --model.from, or give --tokenizer and --model.family for a model with fresh weights"
             )
-        tokenizer = load_tokenizer(recipe.tokenizer or str(start_from), require=("cls_token", "pad_token"))
+        tokenizer = load_tokenizer(recipe.tokenizer or str(start_from), require=("pad_token",))
         if recipe.tokenizer and start_from and not recipe.from_scratch:
             remedy = "leave it out, or train --from_scratch true"
             task_model.refuse_foreign_tokenizer(tokenizer, start_from, remedy=remedy)
@@ -134,14 +132,14 @@ def _train(
             remedy = "go on with that one, or start anew with another --output_dir"
             task_model.refuse_foreign_tokenizer(tokenizer, checkpoint, remedy=remedy)
         parts = load_parts(recipe.data)
-    task = TASKS[recipe.task.name](recipe.task, tokenizer, label_names(parts["train"]))
+    task = TASKS[recipe.task.name].from_examples(recipe.task, tokenizer, parts["train"])
     eval_batches = {part: task.batches(examples, training=False) for part, examples in parts.items() if part != "train"}
 
     runs: list[dict[str, Any]] = []
     for seed, folder in folders.items():
         train_batches = task.batches(parts["train"], seed=seed, training=True)
         if not quiet and not runs:
-            print(_describe(parts, task.label_names))
+            print(_describe(parts, task))
         if not runs:
             report(
                 cheap_checks(task, parts, {"train": train_batches, **eval_batches}),
@@ -170,19 +168,20 @@ def _train(
             with writing_to(folder):
                 for part, evaluation in evaluations.items():
                     path = folder / f"predictions_{part}.jsonl"
-                    write_predictions(path, parts[part], evaluation.totals["logits"], task.label_names)
+                    write_predictions(path, task, parts[part], evaluation)
         metrics = {part: evaluation.compute() for part, evaluation in evaluations.items()}
         runs.append({"seed": seed, "best_step": trainer.state.best_step, **metrics})
 
     if processes.is_main_process:
-        guess = majority_label(parts["train"])
+        guess = task.guess(parts["train"])
         results = {
+            "task": recipe.task.name,
             "labels": task.label_names,
             "examples": {part: len(examples) for part, examples in parts.items()},
             "runs": runs,
             **summarise(runs, list(eval_batches)),
-            "majority_label": guess,
-            "majority": {part: majority_metrics(guess, parts[part], task.label_names) for part in eval_batches},
+            "best_guess": guess,
+            "guess": {part: task.guess_metrics(guess, parts[part]) for part in eval_batches},
         }
         path = Path(recipe.output_dir) / "results.json"
         with writing_to(path.parent):
@@ -210,13 +209,13 @@ def _build_trainer(
     recipe: "Namespace",
     resolved: str,
     *,
-    task: "SequenceClassificationTask",
+    task: "Task[Any]",
     seed: int,
     output_dir: Path,
     start_from: Path | None,
     resume_from: Path | None,
-    train_batches: "SequenceClassificationBatches",
-    eval_batches: "SequenceClassificationBatches",
+    train_batches: "TaskBatches",
+    eval_batches: "TaskBatches",
     is_main_process: bool,
     quiet: bool,
 ) -> "Trainer":
@@ -252,15 +251,15 @@ def _build_trainer(
     run_yaml = yaml.safe_dump(run_recipe, sort_keys=False, allow_unicode=True)
     if resume_from is not None:
         report(check_recipe(resume_from, run_yaml), is_main_process=is_main_process)
-    labels = len(task.label_names)
+    labels = {"labels": len(task.label_names)} if task.label_names else {}
     card = ModelCard(
         auto_class=task.auto_class,
         pipeline_tag=task.pipeline_tag,
         language=recipe.data.language,
         parameters=model.num_parameters(),
         data={
-            "train": {"examples": len(train_batches), "labels": labels},
-            "eval": {"examples": len(eval_batches), "labels": labels},
+            "train": {"examples": len(train_batches), **labels},
+            "eval": {"examples": len(eval_batches), **labels},
         },
         floor=train_batches.loss_floor,
         floor_metric="eval_loss",
@@ -281,9 +280,7 @@ def _build_trainer(
     )
 
 
-def _evaluate_best(
-    trainer: "Trainer", task: "SequenceClassificationTask", eval_batches: Mapping[str, "SequenceClassificationBatches"]
-) -> dict[str, Any]:
+def _evaluate_best(trainer: "Trainer", task: "Task[Any]", eval_batches: Mapping[str, "TaskBatches"]) -> dict[str, Any]:
     """Evaluate the best checkpoint of a finished training on each part, whole."""
     from bertkit.models import load_model
     from bertkit.training.evaluation import add_up_batches
@@ -297,7 +294,10 @@ def _evaluate_best(
     }
 
 
-def _describe(parts: Mapping[str, Sequence[LabelledText]], label_names: Sequence[str]) -> str:
+def _describe(parts: Mapping[str, Sequence[Any]], task: "Task[Any]") -> str:
     sizes = ", ".join(f"{part} {len(examples):,}" for part, examples in parts.items())
-    shown = ", ".join(label_names[:10]) + (", ..." if len(label_names) > 10 else "")
-    return f"examples: {sizes}; {len(label_names)} labels: {shown}"
+    names = task.label_names
+    shown = (
+        f"; {len(names)} labels: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}" if len(names) > 1 else ""
+    )
+    return f"{task.unit}: {sizes}{shown}"

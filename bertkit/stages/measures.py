@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertkit.config import ConfigError
 from bertkit.objectives import OBJECTIVES
+from bertkit.stages.task_evaluation import task_metrics
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from bertkit.data.token_store import TokenStore
     from bertkit.evaluation.likelihood import TokenIds
 
-CLASSIFIER = "AutoModelForSequenceClassification"
+FINE_TUNED = "fine-tuned"
+"""The kind of a checkpoint that has learned a task."""
 _PARTS = ("train", "train_target", "eval", "eval_target", "eval_fraction")  # of a recipe's data; here there is one part
 
 
@@ -33,7 +35,7 @@ class Evaluated:
     auto_class: str
     """Which head the checkpoint was saved with."""
     kind: str
-    """The objective that such models are pretrained by, or `classifier`."""
+    """The objective that such models are pretrained by, or `FINE_TUNED`."""
     tokenizer: "PreTrainedTokenizerFast"
     accelerator: "Accelerator"
 
@@ -106,39 +108,6 @@ class Measure:
     """Measures, and returns the lines to print."""
 
 
-def _labels(evaluated: Evaluated) -> list[str]:
-    from bertkit.tasks.labelled_data import LabelledDataArguments, read_labelled_texts
-    from bertkit.tasks.predictions import write_predictions
-    from bertkit.tasks.results import majority_label, majority_metrics
-    from bertkit.tasks.sequence_classification import SequenceClassificationArguments, SequenceClassificationTask
-    from bertkit.training.evaluation import add_up_batches
-
-    options, accelerator = evaluated.options, evaluated.accelerator
-    settings = evaluated.settings(LabelledDataArguments, "data", without=("train", "eval", "test"))
-    data = LabelledDataArguments(**settings, train=options.input)
-    model = evaluated.model(CLASSIFIER)
-    label_names = [model.config.id2label[number] for number in range(model.config.num_labels)]
-    settings = evaluated.settings(SequenceClassificationArguments, "task")
-    if options.max_length is not None:
-        settings["max_length"] = options.max_length
-    task = SequenceClassificationTask(SequenceClassificationArguments(**settings), evaluated.tokenizer, label_names)
-    _refuse_too_long(task.arguments.max_length, model)
-    with accelerator.main_process_first():
-        examples = read_labelled_texts(options.input, data.columns, default_split="test")
-    batches = task.batches(examples, training=False)
-    evaluation = add_up_batches(model, batches, accelerator, batch_size=options.batch_size, quiet=options.quiet)
-    guess = majority_label(examples)
-    baseline = majority_metrics(guess, examples, label_names)
-    lines = [f"{len(examples):,} examples of {options.input}", f"{'':<20}{'':>12}{'majority':>12}"]
-    for name, value in evaluation.compute().items():
-        beside = f"{baseline[name]:>12.4f}" if name in baseline else ""
-        lines.append(f"{name.replace('_', ' '):<20}{value:>12.4f}{beside}")
-    if options.output is not None and accelerator.is_main_process:
-        write_predictions(Path(options.output), examples, evaluation.totals["logits"], label_names)
-        lines.append(f"predictions: {options.output}")
-    return lines
-
-
 def _loss(evaluated: Evaluated) -> list[str]:
     from bertkit.data.health import offers_pairs
     from bertkit.objectives.batches import ObjectiveBatches
@@ -155,7 +124,7 @@ def _loss(evaluated: Evaluated) -> list[str]:
     objective = objective_class(objective_class.arguments_class(**settings), evaluated.tokenizer)
     model = evaluated.model(objective.auto_class)
     if objective.max_positions is not None:
-        _refuse_too_long(objective.max_positions, model)
+        refuse_too_long(objective.max_positions, model)
     batches = ObjectiveBatches(objective, store, batch_size=options.batch_size, training=False)
     metrics = evaluate_batches(
         model, batches, evaluated.accelerator, batch_size=options.batch_size, quiet=options.quiet
@@ -329,7 +298,11 @@ _SCORES: Mapping[str, Callable[..., Any]] = {
 
 MEASURES = {
     "labels": Measure(
-        ("classifier",), "accuracy and the like on labelled text", ("output", "max_length", "batch_size"), True, _labels
+        (FINE_TUNED,),
+        "the task's metrics on labelled examples",
+        ("output", "max_length", "batch_size"),
+        True,
+        task_metrics,
     ),
     "likelihood": Measure(
         ("causal",), "perplexity and bits per byte of running text", ("max_length", "stride"), False, _likelihood
@@ -404,7 +377,7 @@ def _context(evaluated: Evaluated, model: Any) -> int | None:
     """
     asked = evaluated.options.max_length
     if asked is not None:
-        _refuse_too_long(asked, model)
+        refuse_too_long(asked, model)
         return asked
     positions, trained = _positions(model), evaluated.recipe().get("objective", {}).get("block_size")
     return positions if positions is None or trained is None else min(positions, trained)
@@ -423,7 +396,16 @@ def _table(shown: Mapping[str, float]) -> list[str]:
     return [f"{name.replace('_', ' '):<28}{value:>12.4f}" for name, value in shown.items()]
 
 
-def _refuse_too_long(length: int, model: Any) -> None:
+def refuse_too_long(length: int, model: Any) -> None:
+    """Make sure that a model has positions for what it is to read.
+
+    Args:
+        length: tokens at once.
+        model: the model.
+
+    Raises:
+        ConfigError: it has fewer positions.
+    """
     positions = _positions(model)
     if positions is not None and length > positions:
         raise ConfigError(

@@ -99,7 +99,7 @@ def quickstart(folder: Path, *, max_steps: int | None = None) -> None:
                  *labelled, "--output_dir", output_dir)  # fmt: skip
         results = json.loads((output_dir / "results.json").read_text())
         accuracies[name] = results["runs"][0]["test"]["accuracy"]
-        majority = results["majority"]["test"]["accuracy"]
+        majority = results["guess"]["test"]["accuracy"]
 
     _headline(6, f"Features: the held-out paragraphs of the {ARTICLES} longest articles as vectors")
     vectors = folder / "features.parquet"

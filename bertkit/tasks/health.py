@@ -1,33 +1,34 @@
-"""What may be wrong with labelled texts, said before a step is taken."""
+"""What may be wrong with labelled examples, said before a step is taken."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bertkit.data.health import Finding
 from bertkit.tasks.labelled_data import LabelledText
-from bertkit.tasks.sequence_classification import SequenceClassificationBatches, SequenceClassificationTask
+
+if TYPE_CHECKING:
+    from bertkit.tasks.task import Task, TaskBatches
 
 
 def cheap_checks(
-    task: SequenceClassificationTask,
-    parts: Mapping[str, Sequence[LabelledText]],
-    batches: Mapping[str, SequenceClassificationBatches],
+    task: "Task[Any]", parts: Mapping[str, Sequence[Any]], batches: Mapping[str, "TaskBatches"]
 ) -> list[Finding]:
     """Check what can be told without training.
 
     Args:
         task: what is learned.
-        parts: the texts of each part, "train" among them.
+        parts: the examples of each part, "train" among them.
         batches: the same, tokenized.
     """
     cuts = [
-        check_lengths(part, of_part.tokenized.num_truncated, len(of_part), task.arguments.max_length)
+        check_lengths(part, of_part.tokenized.num_truncated, len(parts[part]), task.arguments.max_length)
         for part, of_part in batches.items()
     ]
     unknown = check_unknown(batches["train"].tokenized.token_ids, task.tokenizer.unk_token_id)
-    return [*check_labels(parts), *check_texts(parts), *cuts, unknown]
+    return [*task.checks(parts), *cuts, unknown]
 
 
 def check_labels(parts: Mapping[str, Sequence[LabelledText]]) -> list[Finding]:

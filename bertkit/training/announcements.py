@@ -28,7 +28,8 @@ def start_lines(*, num_parameters: int, sizes: BatchSizes, batches: Batches, acc
     return [
         f"{num_parameters:,} parameters; {size} examples a step, {len(batches):,} an epoch; "
         f"{accelerator.num_processes} process(es) on {accelerator.device}, precision {accelerator.mixed_precision}",
-        f"unigram entropy of the labels: {batches.loss_floor:.4f} nats; a model that learns from its {unit} must get under it",
+        f"{batches.floor_name}: {batches.loss_floor:.4f}{f' {batches.loss_unit}' if batches.loss_unit else ''}; a model that "
+        f"learns from its {unit} must get under it",
     ]
 
 
@@ -38,23 +39,20 @@ def end_line(name: str, metrics: Mapping[str, float], *, floor: float) -> str:
     Args:
         name: of the loss that the floor bounds.
         metrics: of the last evaluation, or of the training where there was none.
-        floor: in nats.
+        floor: loss of the best guess that ignores the input.
     """
     which, loss = "evaluation", metrics.get(f"eval_{name}")
     if loss is None:
         which, loss = "training", metrics.get(f"train_{name}", math.nan)
     verdict = "under" if loss < floor else "NOT under"
-    return (
-        f"{which} {name.replace('_', ' ')} {loss:.4f}: {verdict} the unigram floor of {floor:.4f} nats "
-        f"({floor - loss:+.4f})"
-    )
+    return f"{which} {name.replace('_', ' ')} {loss:.4f}: {verdict} the floor of {floor:.4f} ({floor - loss:+.4f})"
 
 
 def frozen_line(loss: float, *, floor: float, step: int, progress: float) -> str | None:
     """Say that a loss late in the training is still not under the floor, if so it is.
 
     Args:
-        loss: in nats.
+        loss: of the training.
         floor: what it must get under.
         step: steps done.
         progress: how far the training is, from 0 to 1.
@@ -62,7 +60,7 @@ def frozen_line(loss: float, *, floor: float, step: int, progress: float) -> str
     if progress < _LATE or step < _FEW_STEPS or loss < floor:
         return None
     return (
-        f"step {step}, late in the training, and the loss {loss:.4f} is still not under {floor:.4f}, the entropy of the "
-        "labels: the model has learned nothing from its input. Try another training.learning_rate, a larger "
+        f"step {step}, late in the training, and the loss {loss:.4f} is still not under {floor:.4f}, that of the best guess "
+        "without the input: the model has learned nothing from it. Try another training.learning_rate, a larger "
         "model.initializer_range, more steps"
     )

@@ -40,13 +40,18 @@ class Batches(Protocol):
     """Rows of a step, where each goes on with what the row of its number had in the step before, and the model with the state
     it ended in; 0 where examples have nothing to do with each other."""
 
+    floor_name: str
+    """What the loss of the best guess that ignores the input is, as `unigram entropy of the labels`."""
+    loss_unit: str
+    """The unit of the loss, as `nats`; empty where it has none."""
+
     @property
     def label_counts(self) -> Mapping[str, str]:
         """Argument of the model's forward -> batch entry whose labels it counts; the losses are divided by these numbers."""
 
     @property
     def loss_floor(self) -> float:
-        """Loss in nats of the best guess that ignores the input."""
+        """Loss of the best guess that ignores the input."""
 
     def __len__(self) -> int:
         """Examples in an epoch."""

@@ -75,7 +75,7 @@ def test_columns_come_from_the_command_line_where_they_differ_from_training(clas
     path.write_text("review,mark\na good film,pos\na bad film,neg\n")
     options = ["--data.text_column", "review", "--data.label_column", "mark"]
     assert main(["evaluate", str(classifier / "best"), str(path), *options]) == 0
-    assert capsys.readouterr().out.startswith("2 examples of")
+    assert capsys.readouterr().out.startswith("2 texts of")
 
 
 @pytest.mark.parametrize("next_sentence", [True, False])
@@ -129,7 +129,7 @@ def test_predictions_are_not_asked_of_a_language_model(checkpoint, corpus, tmp_p
 def test_an_encoder_without_a_head_cannot_be_evaluated(checkpoint, corpus, tmp_path, capsys):
     load_model(checkpoint, "AutoModel").save_pretrained(tmp_path / "encoder")
     assert main(["evaluate", str(tmp_path / "encoder"), str(corpus)]) == 2
-    assert "neither a language model nor a classifier" in capsys.readouterr().err
+    assert "neither a language model nor a head for a task" in capsys.readouterr().err
 
 
 def test_no_recipe_stands_in_front_of_a_library_that_it_needs():

@@ -51,8 +51,8 @@ def rows(path):
 def test_a_tiny_model_learns_the_task_and_beats_the_majority_class(run):
     results = read(run / "results.json")
     for part in ("eval", "test"):
-        assert results["mean"][part]["accuracy"] > 0.9 > results["majority"][part]["accuracy"] + 0.2
-        assert results["majority"][part]["matthews_correlation"] == 0
+        assert results["mean"][part]["accuracy"] > 0.9 > results["guess"][part]["accuracy"] + 0.2
+        assert results["guess"][part]["matthews_correlation"] == 0
     assert results["labels"] == ["neg", "pos"]
     assert results["examples"] == {"train": 120, "eval": 30, "test": 25}
     assert results["standard_deviation"]["eval"]["accuracy"] is None
@@ -76,7 +76,7 @@ def test_so_does_every_family_that_has_the_head(family, command, checkpoint, tmp
     tokenizer.save_pretrained(pretrained)
     assert finetune("--model.from", pretrained, *command[2:], "--output_dir", run) == 0
     results = read(run / "results.json")
-    assert results["mean"]["test"]["accuracy"] > 0.9 > results["majority"]["test"]["accuracy"] + 0.2
+    assert results["mean"]["test"]["accuracy"] > 0.9 > results["guess"]["test"]["accuracy"] + 0.2
 
 
 def test_it_is_evaluated_after_every_epoch_and_the_best_checkpoint_is_the_one_reported(run):
@@ -299,7 +299,7 @@ def test_pairs_are_learned_from_a_table(checkpoint, tmp_path):
 def test_what_is_printed_is_short_and_says_what_was_learned(command, tmp_path, capsys):
     assert main(["finetune", *map(str, short(command)), "--output_dir", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "examples: train 120, eval 30, test 25; 2 labels: neg, pos"
+    assert lines[0] == "texts: train 120, eval 30, test 25; 2 labels: neg, pos"
     assert len(lines) < 20
     table = [line.split() for line in lines if line.startswith("accuracy")]
     assert len(table) == 1 and len(table[0]) == 5  # name, and model and majority on both parts

@@ -1,0 +1,79 @@
+"""A fine-tuned checkpoint on labelled examples: the metrics of its task, beside the best guess that ignores the text."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertkit.config import ConfigError
+from bertkit.tasks import TASKS
+
+if TYPE_CHECKING:
+    from bertkit.stages.measures import Evaluated
+    from bertkit.tasks.task import Task
+
+_PARTS = ("train", "eval", "test", "eval_fraction", "test_fraction")  # of a recipe's data; here there is one part
+
+
+def task_metrics(evaluated: "Evaluated") -> list[str]:
+    """Measure how good a checkpoint is at its task, and write its predictions where that is asked for.
+
+    Args:
+        evaluated: the checkpoint and what is asked of it.
+
+    Returns:
+        The lines to print.
+    """
+    from bertkit.stages.measures import refuse_too_long
+    from bertkit.tasks.predictions import write_predictions
+    from bertkit.training.evaluation import add_up_batches
+
+    options, accelerator = evaluated.options, evaluated.accelerator
+    task_class = TASKS[saved_task(evaluated.recipe(), evaluated.folder, evaluated.auto_class)]
+    settings = evaluated.settings(task_class.data_class, "data", without=_PARTS)
+    data: Any = task_class.data_class(**settings, train=options.input)
+    model = evaluated.model(task_class.auto_class)
+    settings = evaluated.settings(task_class.arguments_class, "task")
+    if options.max_length is not None:
+        settings["max_length"] = options.max_length
+    task: Task[Any] = task_class.from_config(task_class.arguments_class(**settings), evaluated.tokenizer, model.config)
+    refuse_too_long(task.arguments.max_length, model)
+    with accelerator.main_process_first():
+        examples = data.read(options.input, default_split="test")
+    batches = task.batches(examples, training=False)
+    evaluation = add_up_batches(model, batches, accelerator, batch_size=options.batch_size, quiet=options.quiet)
+    beside = task.guess_metrics(task.guess(examples), examples)
+    lines = [
+        f"{len(examples):,} {task.unit} of {options.input}",
+        f"{'':<20}{'':>12}{'guess' if beside else '':>12}".rstrip(),
+    ]
+    for name, value in evaluation.compute().items():
+        lines.append(
+            f"{name.replace('_', ' '):<20}{value:>12.4f}" + (f"{beside[name]:>12.4f}" if name in beside else "")
+        )
+    if options.output is not None and accelerator.is_main_process:
+        write_predictions(Path(options.output), task, examples, evaluation)
+        lines.append(f"predictions: {options.output}")
+    return lines
+
+
+def saved_task(recipe: dict[str, Any], folder: Path, auto_class: str) -> str:
+    """Return which of the `TASKS` a checkpoint was fine-tuned for.
+
+    Args:
+        recipe: the one it was trained with; empty where bertkit did not train it.
+        folder: the checkpoint.
+        auto_class: which head it has.
+
+    Raises:
+        ConfigError: none of the tasks has such a head.
+    """
+    name = recipe.get("task", {}).get("name")
+    if name in TASKS:
+        return str(name)
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder)
+    problem = getattr(config, "problem_type", None) or "single_label_classification"
+    for name, task in TASKS.items():
+        if task.auto_class == auto_class and task.problem_type in (None, problem):
+            return name
+    raise ConfigError(f"{folder} has the head {auto_class}, which is for none of {', '.join(TASKS)}")

@@ -1,0 +1,177 @@
+"""Multi-label classification: any number of labels for a text or a pair of texts, each of which holds or does not."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+
+import numpy as np
+
+from bertkit.data.errors import DataError, listed
+from bertkit.data.health import Finding
+from bertkit.data.records import Record
+from bertkit.tasks.labelled_data import Columns, label_of
+from bertkit.tasks.sequence_classification import in_order
+from bertkit.tasks.sources import TaskDataArguments, is_missing, read_examples, text_of
+from bertkit.tasks.task import TaskEvaluation
+from bertkit.tasks.texts import TextArguments, TextTask, rounded, rows_of, texts_of
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(kw_only=True)
+class MultiLabelDataArguments(TaskDataArguments):
+    """Where the texts come from and which columns hold what."""
+
+    text_column: str = "text"
+    """Column that holds the text."""
+    text_pair_column: str | None = None
+    """Column that holds the second text, where the labels are about a pair."""
+    label_column: str = "labels"
+    """Column that holds the labels: a list, or in a table text with `label_separator` between them."""
+    label_separator: str = ","
+    """What stands between labels that are written in one field; an empty field has none."""
+
+    def read(self, source: str | Sequence[str], *, default_split: str = "train") -> list["MultiLabelledText"]:
+        """Read texts and their labels; see `TaskDataArguments.read`."""
+        columns = Columns(self.text_column, self.text_pair_column, self.label_column)
+        pair = {} if columns.text_pair is None else {columns.text_pair: "text_pair_column"}
+        return read_examples(
+            source,
+            self,
+            columns=[column for column in columns if column is not None],
+            example_of=partial(_example, columns=columns, separator=self.label_separator),
+            settings={**pair, columns.label: "label_column", columns.text: "text_column"},
+            default_split=default_split,
+        )
+
+
+class MultiLabelledText(NamedTuple):
+    """A text, or a pair of texts, with its labels."""
+
+    text: str
+    text_pair: str | None
+    labels: tuple[str, ...]
+    place: str
+
+    @property
+    def group(self) -> str:
+        """All examples are of one group: combinations of labels are too many to share out each."""
+        return ""
+
+
+def _example(record: Record, columns: Columns, separator: str) -> MultiLabelledText:
+    value = record.fields[columns.label]
+    if is_missing(value):
+        raise DataError(f"{record.place}: no labels in column {columns.label!r}; an empty list or field says none")
+    if isinstance(value, str):
+        value = [label for label in value.split(separator) if label.strip()]
+    values = value if isinstance(value, list) else [value]
+    return MultiLabelledText(
+        text=text_of(record, columns.text),
+        text_pair=None if columns.text_pair is None else text_of(record, columns.text_pair),
+        labels=tuple(dict.fromkeys(label_of(one, record.place, columns.label) for one in values)),
+        place=record.place,
+    )
+
+
+@dataclass(kw_only=True)
+class MultiLabelClassificationArguments(TextArguments):
+    """Settings of the task `multi_label_classification`."""
+
+    name: Literal["multi_label_classification"] = "multi_label_classification"
+    """The task: for every text each label or not."""
+
+
+class MultiLabelClassificationTask(TextTask[MultiLabelledText]):
+    """How texts with several labels become batches."""
+
+    arguments_class = MultiLabelClassificationArguments
+    data_class = MultiLabelDataArguments
+    problem_type = "multi_label_classification"
+    metric_names = ("f1_micro", "f1_macro", "subset_accuracy", "loss")
+
+    @classmethod
+    def from_examples(
+        cls,
+        arguments: MultiLabelClassificationArguments,
+        tokenizer: "PreTrainedTokenizerBase",
+        examples: Sequence[MultiLabelledText],
+    ) -> Self:
+        """Make the task of finding the labels that these examples bear.
+
+        Raises:
+            DataError: there are fewer than two.
+        """
+        names = in_order({label for example in examples for label in example.labels})
+        if len(names) < 2:
+            raise DataError(f"the training data has {listed(names) or 'no label'} only; give texts with other labels")
+        return cls(arguments, tokenizer, names)
+
+    def targets(self, examples: Sequence[MultiLabelledText]) -> np.ndarray:
+        """Return 1 for each label that an example bears and 0 for the others, (examples, labels)."""
+        targets = np.zeros((len(examples), len(self.label_names)), dtype=np.float32)
+        for number, example in enumerate(examples):
+            for label in example.labels:
+                if label not in self.label_ids:
+                    known = listed(self.label_names)
+                    raise DataError(f"{example.place}: label {label!r} is not known; the training data has {known}")
+                targets[number, self.label_ids[label]] = 1
+        return targets
+
+    def floor(self, targets: np.ndarray) -> float:
+        """Return the mean entropy of the labels in nats, each taken for itself."""
+        shares = targets.mean(axis=0).clip(1e-9, 1 - 1e-9)
+        return float(-(shares * np.log(shares) + (1 - shares) * np.log(1 - shares)).mean())
+
+    def metrics(self, scores: "torch.Tensor", targets: "torch.Tensor") -> dict[str, float]:
+        """Compute the metrics, a label holding where it is more likely than not."""
+        import torch.nn.functional as F
+
+        from bertkit.tasks.metrics import multi_label_metrics
+
+        return {
+            **multi_label_metrics((scores > 0).long().tolist(), targets.long().tolist()),
+            "loss": float(F.binary_cross_entropy_with_logits(scores, targets)),
+        }
+
+    def predictions(
+        self, examples: Sequence[MultiLabelledText], evaluation: TaskEvaluation
+    ) -> Iterator[dict[str, Any]]:
+        """Yield text, labels, predictions and probabilities of each example."""
+        for example, row in zip(examples, rows_of(evaluation), strict=True):
+            probabilities = row.sigmoid().tolist()
+            yield {
+                **texts_of(example),
+                "labels": list(example.labels),
+                "predictions": [n for n, share in zip(self.label_names, probabilities, strict=True) if share > 0.5],
+                "probabilities": rounded(self.label_names, probabilities),
+            }
+
+    def guess(self, examples: Sequence[MultiLabelledText]) -> list[str]:
+        """Return the labels that more than half of the texts bear, or the most frequent one where none is so frequent."""
+        counts = Counter(label for example in examples for label in example.labels)
+        frequent = [name for name in self.label_names if counts[name] > len(examples) / 2]
+        return frequent or [max(self.label_names, key=lambda name: counts[name])]
+
+    def guess_metrics(self, guess: Sequence[str], examples: Sequence[MultiLabelledText]) -> dict[str, float]:
+        """Return the metrics of always answering `guess`."""
+        from bertkit.tasks.metrics import multi_label_metrics
+
+        row = [int(name in guess) for name in self.label_names]
+        return multi_label_metrics([row] * len(examples), self.targets(examples).astype(int).tolist())
+
+    @classmethod
+    def checks(cls, parts: Mapping[str, Sequence[MultiLabelledText]]) -> list[Finding]:
+        """Look at how often each label occurs."""
+        counts = Counter(label for example in parts["train"] for label in example.labels)
+        none = sum(not example.labels for example in parts["train"])
+        shown = ", ".join(f"{label} {count:,}" for label, count in counts.most_common(10))
+        findings = [Finding("ok", "labels", f"{len(counts)}: {shown}; {none:,} texts have none")]
+        if rare := [label for label, count in counts.items() if count < 5]:
+            what = f"{len(rare)} stand on fewer than 5 training texts, as {rare[0]!r}"
+            findings.append(Finding("warning", "labels", what, "give more texts, or join labels"))
+        return findings
