@@ -1,9 +1,7 @@
 """`bertkit finetune`: a checkpoint and labelled texts -> a checkpoint for the task, its predictions and how good they are."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +13,9 @@ from bertkit.training.arguments import LENGTHS, TrainingArguments
 if TYPE_CHECKING:
     from accelerate import PartialState
     from jsonargparse import Namespace
+    from transformers import PreTrainedTokenizerFast
 
-    from bertkit.tasks.task import Task, TaskBatches
-    from bertkit.training.trainer import Trainer
+    from bertkit.tasks.task import Task
 
 _DEFAULTS = {"training.learning_rate": 5e-5, "training.warmup_steps": 0.1}  # BERT's own, for its size
 
@@ -105,92 +103,75 @@ def finetune(recipe: "Namespace", resolved: str) -> None:
 def _train(
     recipe: "Namespace", resolved: str, processes: "PartialState", checkpoints: Mapping[int, Path | None]
 ) -> None:
-    import bertkit.models  # noqa: F401 (a tokenizer beside a model of bertkit loads without a question once it is known)
     from bertkit.stages.findings import report
+    from bertkit.stages.task_runs import TaskRuns, write_results
     from bertkit.tasks.health import cheap_checks
-    from bertkit.tasks.predictions import write_predictions
-    from bertkit.tasks.results import format_results, summarise
-    from bertkit.tasks.sources import load_parts
-    from bertkit.tokenization import load_tokenizer
-    from bertkit.training.checkpointing import writing_to
 
     quiet = recipe.quiet or not processes.is_main_process
     folders = _run_folders(recipe)
     with processes.main_process_first():
-        auto_class = TASKS[recipe.task.name].auto_class
-        named = recipe.model.pop("from", None)
-        start_from = None if named is None else task_model.folder_to_start_from(named, auto_class)
-        if start_from is None and (recipe.tokenizer is None or recipe.from_scratch):
-            raise ConfigError(
-                "name a checkpoint by --model.from, or give --tokenizer and --model.family for a model with fresh weights"
-            )
-        tokenizer = load_tokenizer(recipe.tokenizer or str(start_from), require=("pad_token",))
-        if recipe.tokenizer and start_from and not recipe.from_scratch:
-            remedy = "leave it out, or train --from_scratch true"
-            task_model.refuse_foreign_tokenizer(tokenizer, start_from, remedy=remedy)
-        for checkpoint in filter(None, checkpoints.values()):
-            remedy = "go on with that one, or start anew with another --output_dir"
-            task_model.refuse_foreign_tokenizer(tokenizer, checkpoint, remedy=remedy)
-        parts = load_parts(recipe.data)
+        start_from, tokenizer, parts = read_examples(recipe, filter(None, checkpoints.values()))
     task = TASKS[recipe.task.name].from_examples(recipe.task, tokenizer, parts["train"])
-    eval_batches = {part: task.batches(examples, training=False) for part, examples in parts.items() if part != "train"}
-
-    runs: list[dict[str, Any]] = []
+    runs = TaskRuns(recipe, resolved, task, parts, start_from=start_from, processes=processes, quiet=quiet)
+    if not quiet:
+        print(_describe(parts, task))
+    report(cheap_checks(task, parts, runs.batches), is_main_process=processes.is_main_process)
+    outcomes: list[dict[str, Any]] = []
     for seed, folder in folders.items():
-        train_batches = task.batches(parts["train"], seed=seed, training=True)
-        if not quiet and not runs:
-            print(_describe(parts, task))
-        if not runs:
-            report(
-                cheap_checks(task, parts, {"train": train_batches, **eval_batches}),
-                is_main_process=processes.is_main_process,
-            )
         if not quiet and len(folders) > 1:
             print(f"\nseed {seed}, in {folder}", flush=True)
-        trainer = _build_trainer(
-            recipe,
-            resolved,
-            task=task,
-            seed=seed,
-            output_dir=folder,
-            start_from=start_from,
-            resume_from=checkpoints[seed],
-            train_batches=train_batches,
-            eval_batches=eval_batches["eval"],
-            is_main_process=processes.is_main_process,
-            quiet=quiet,
-        )
-        trainer.train()
-        if trainer.stopped_by is not None:
+        outcome = runs.run(seed, folder, resume_from=checkpoints[seed])
+        if outcome is None:
             return
-        evaluations = _evaluate_best(trainer, task, eval_batches)
-        if processes.is_main_process:
-            with writing_to(folder):
-                for part, evaluation in evaluations.items():
-                    path = folder / f"predictions_{part}.jsonl"
-                    write_predictions(path, task, parts[part], evaluation)
-        metrics = {part: evaluation.compute() for part, evaluation in evaluations.items()}
-        runs.append({"seed": seed, "best_step": trainer.state.best_step, **metrics})
-
+        outcomes.append(outcome)
     if processes.is_main_process:
-        guess = task.guess(parts["train"])
-        results = {
-            "task": recipe.task.name,
-            "labels": task.label_names,
-            "examples": {part: len(examples) for part, examples in parts.items()},
-            "runs": runs,
-            **summarise(runs, list(eval_batches)),
-            "best_guess": guess,
-            "guess": {part: task.guess_metrics(guess, parts[part]) for part in eval_batches},
-        }
-        path = Path(recipe.output_dir) / "results.json"
-        with writing_to(path.parent):
-            path.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        results = write_results(Path(recipe.output_dir), task, parts, outcomes)
         if not quiet:
+            from bertkit.tasks.results import format_results
+
             print(f"\n{format_results(results)}\n")
             for seed, folder in folders.items():
                 print(f"best checkpoint{f' of seed {seed}' if len(folders) > 1 else ''}: {folder / 'best'}")
-            print(f"results: {path}; predictions: predictions_*.jsonl beside the checkpoints")
+            print(
+                f"results: {Path(recipe.output_dir) / 'results.json'}; predictions: predictions_*.jsonl beside the checkpoints"
+            )
+
+
+def read_examples(
+    recipe: "Namespace", checkpoints: Iterable[Path]
+) -> tuple[Path | None, "PreTrainedTokenizerFast", dict[str, list[Any]]]:
+    """Read what a fine-tuning starts from.
+
+    Args:
+        recipe: as `build_parser` reads it; `from` is taken out of its `model`.
+        checkpoints: those that runs go on from.
+
+    Returns:
+        The checkpoint to start from, None for fresh weights; the tokenizer; and the examples by part.
+
+    Raises:
+        ValueError: whatever of that is missing or does not go together.
+    """
+    import bertkit.models  # noqa: F401 (a tokenizer beside a model of bertkit loads without a question once it is known)
+    from bertkit.tasks.sources import load_parts
+    from bertkit.tokenization import load_tokenizer
+
+    named = recipe.model.pop("from", None)
+    start_from = None
+    if named is not None:
+        start_from = task_model.folder_to_start_from(named, TASKS[recipe.task.name].auto_class)
+    if start_from is None and (recipe.tokenizer is None or recipe.from_scratch):
+        raise ConfigError(
+            "name a checkpoint by --model.from, or give --tokenizer and --model.family for a model with fresh weights"
+        )
+    tokenizer = load_tokenizer(recipe.tokenizer or str(start_from), require=("pad_token",))
+    if recipe.tokenizer and start_from and not recipe.from_scratch:
+        remedy = "leave it out, or train --from_scratch true"
+        task_model.refuse_foreign_tokenizer(tokenizer, start_from, remedy=remedy)
+    for checkpoint in checkpoints:
+        remedy = "go on with that one, or start anew with another --output_dir"
+        task_model.refuse_foreign_tokenizer(tokenizer, checkpoint, remedy=remedy)
+    return start_from, tokenizer, load_parts(recipe.data)
 
 
 def _run_folders(recipe: "Namespace") -> dict[int, Path]:
@@ -203,95 +184,6 @@ def _run_folders(recipe: "Namespace") -> dict[int, Path]:
     if recipe.training.resume_from_checkpoint not in (None, "auto"):
         raise ConfigError("with --seeds, training.resume_from_checkpoint takes `auto` only: each run has its own")
     return {seed: output_dir / f"seed-{seed}" for seed in recipe.seeds}
-
-
-def _build_trainer(
-    recipe: "Namespace",
-    resolved: str,
-    *,
-    task: "Task[Any]",
-    seed: int,
-    output_dir: Path,
-    start_from: Path | None,
-    resume_from: Path | None,
-    train_batches: "TaskBatches",
-    eval_batches: "TaskBatches",
-    is_main_process: bool,
-    quiet: bool,
-) -> "Trainer":
-    import yaml
-
-    from bertkit.hub.model_card import ModelCard
-    from bertkit.stages.checkpoint_extras import extras_writer
-    from bertkit.stages.findings import report
-    from bertkit.stages.recipe_changes import check_recipe
-    from bertkit.training.trainer import Trainer
-
-    settings = {**recipe.model, **task.config_settings}
-    if resume_from is not None:
-        model = task_model.load_resumed_task_model(resume_from, settings, task.auto_class)
-    elif start_from is not None:
-        model = task_model.build_task_model(
-            start_from,
-            settings,
-            task.auto_class,
-            task.tokenizer,
-            max_length=recipe.task.max_length,
-            from_scratch=recipe.from_scratch,
-            seed=seed,
-        )
-    else:
-        model = model_section.build_fresh_model(
-            settings, task.auto_class, task.tokenizer, max_positions=recipe.task.max_length, seed=seed
-        )
-
-    # The recipe of this run alone: it repeats the run, whatever other seeds there were.
-    run_recipe = {**yaml.safe_load(resolved), "output_dir": str(output_dir), "seeds": None}
-    run_recipe["training"]["seed"] = seed
-    run_yaml = yaml.safe_dump(run_recipe, sort_keys=False, allow_unicode=True)
-    if resume_from is not None:
-        report(check_recipe(resume_from, run_yaml), is_main_process=is_main_process)
-    labels = {"labels": len(task.label_names)} if task.label_names else {}
-    card = ModelCard(
-        auto_class=task.auto_class,
-        pipeline_tag=task.pipeline_tag,
-        language=recipe.data.language,
-        parameters=model.num_parameters(),
-        data={
-            "train": {"examples": len(train_batches), **labels},
-            "eval": {"examples": len(eval_batches), **labels},
-        },
-        floor=train_batches.loss_floor,
-        floor_metric="eval_loss",
-        recipe=run_yaml,
-    )
-
-    epoch = recipe.training.batch_sizes(train_batches.tokens_per_example).steps_for(len(train_batches))
-    return Trainer(
-        model,
-        train_batches,
-        replace(recipe.training, seed=seed, save_steps=recipe.training.save_steps or epoch),
-        output_dir=output_dir,
-        eval_batches=eval_batches,
-        write_extras=extras_writer(task.tokenizer, card),
-        resume_from=resume_from,
-        recipe=run_recipe,
-        quiet=quiet,
-    )
-
-
-def _evaluate_best(trainer: "Trainer", task: "Task[Any]", eval_batches: Mapping[str, "TaskBatches"]) -> dict[str, Any]:
-    """Evaluate the best checkpoint of a finished training on each part, whole."""
-    from bertkit.models import load_model
-    from bertkit.training.evaluation import add_up_batches
-
-    model = load_model(trainer.output_dir / "best", task.auto_class).to(trainer.accelerator.device)
-    return {
-        part: add_up_batches(
-            model, batches, trainer.accelerator, batch_size=trainer.arguments.eval_batch_size, quiet=trainer.quiet
-        )
-        for part, batches in eval_batches.items()
-    }
 
 
 def _describe(parts: Mapping[str, Sequence[Any]], task: "Task[Any]") -> str:

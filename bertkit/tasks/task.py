@@ -1,6 +1,7 @@
 """What a task is to the rest of bertkit: how labelled examples become batches, and what a model says of them a result."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import numpy as np
@@ -64,6 +65,16 @@ class TaskBatches:
     def loss_floor(self) -> float:
         """Loss of the best guess that ignores the text; infinite where there is none to compare with."""
         raise NotImplementedError
+
+    def shuffled(self, seed: int) -> Self:
+        """Return the same examples for training, in a new order each epoch.
+
+        Args:
+            seed: key of the orders.
+        """
+        batches = copy(self)
+        batches.order = ExampleOrder(self.num_examples, seed=seed, shuffle=True)
+        return batches
 
     def num_tokens(self, batch: Mapping[str, "torch.Tensor"]) -> int:
         """Return the real tokens of a batch, special ones included."""
