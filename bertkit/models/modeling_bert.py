@@ -28,11 +28,13 @@ from transformers.utils.output_capturing import capture_outputs
 from .modeling_checks import check_activation, check_probabilities, check_sizes, check_token_ids
 from .modeling_dropout import Dropout
 from .modeling_example_attention import Examples, runs_example_by_example
-from .modeling_heads import POOLINGS, ForSequenceClassification, cross_entropy
+from .modeling_heads import ForSequenceClassification
 from .modeling_layers import SelfAttention, TransformerLayer
 from .modeling_linear import Linear
+from .modeling_losses import cross_entropy
 from .modeling_neighbours import neighbour_queries_and_keys, sine_positions
 from .modeling_packing import attention_bias, first_positions, states_at
+from .modeling_pooling import POOLINGS
 
 # Taken from **kwargs, because transformers' Trainer counts every argument of forward with "label" in its name among the
 # labels a batch must have, and evaluates without a loss where one is absent.

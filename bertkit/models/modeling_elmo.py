@@ -31,7 +31,8 @@ from .modeling_causal import next_token_labels
 from .modeling_characters import CharacterEncoder, Highway
 from .modeling_checks import check_probabilities, check_sizes, check_token_ids
 from .modeling_dropout import Dropout
-from .modeling_heads import IGNORED, ForSequenceClassification, cross_entropy
+from .modeling_heads import ForSequenceClassification
+from .modeling_losses import IGNORED, cross_entropy
 from .modeling_projected_lstm import ProjectedLSTM
 from .modeling_scalar_mix import ScalarMix
 from .modeling_state import StateCache

@@ -29,8 +29,8 @@ from transformers.utils.output_capturing import capture_outputs
 from .modeling_causal import causal_bias, check_length, next_token_labels, token_positions
 from .modeling_checks import check_activation, check_probabilities, check_sizes, check_token_ids
 from .modeling_dropout import Dropout
-from .modeling_heads import cross_entropy
 from .modeling_layers import SelfAttention, TransformerLayer
+from .modeling_losses import cross_entropy
 
 # Taken from **kwargs, because transformers' Trainer counts every argument of forward with "label" in its name among the
 # labels a batch must have, and evaluates without a loss where one is absent.

@@ -28,7 +28,7 @@ from transformers.utils.output_capturing import capture_outputs
 from .modeling_causal import next_token_labels
 from .modeling_checks import check_probabilities, check_sizes, check_token_ids
 from .modeling_dropout import Dropout
-from .modeling_heads import cross_entropy
+from .modeling_losses import cross_entropy
 from .modeling_packed_rows import split_rows
 from .modeling_recurrent import CELLS, LockedDropout, RecurrentLayer, init_cell
 from .modeling_state import StateCache
