@@ -103,3 +103,36 @@ def infer_problem_type(num_labels: int, labels: torch.Tensor) -> str:
     if num_labels == 1:
         return "regression"
     return "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
+
+
+def position_loss(
+    logits: torch.Tensor,
+    positions: torch.Tensor,
+    first: torch.Tensor,
+    number: torch.Tensor,
+    num_items_in_batch: int | torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Cross entropy of one position an example, chosen among the example's own tokens.
+
+    Args:
+        logits: (batch, seq) one score a token.
+        positions: (examples,) int64, counted from the example's first token; one that is not in the example, as -100, is not
+            counted.
+        first: (examples,) int64 flat indices into (batch * seq) of the first tokens.
+        number: (batch, seq) which example each position is of; no example's at padding.
+        num_items_in_batch: number of examples of the whole step that have a position; None counts those given here.
+
+    Returns:
+        A scalar; 0 where no example has a position.
+
+    >>> logits, number = torch.zeros(1, 6), torch.tensor([[0, 0, 1, 1, 1, 2]])
+    >>> position_loss(logits, torch.tensor([1, -100]), torch.tensor([0, 2]), number)  # one of two tokens
+    tensor(0.6931)
+    """
+    seq = logits.shape[1]
+    rows, column = first // seq, first % seq + positions
+    own = number[rows] == torch.arange(len(first), device=first.device)[:, None]  # (examples, seq)
+    is_own = own.gather(1, column.clamp(0, seq - 1)[:, None]).squeeze(1)
+    column = column.where(is_own & (positions >= 0) & (column < seq), IGNORED)
+    scores = logits[rows].float()
+    return cross_entropy(scores.masked_fill(~own, torch.finfo(scores.dtype).min), column, num_items_in_batch)

@@ -102,11 +102,13 @@ def first_positions(
         example_starts: (examples,) int64 flat indices of the starts, where the collator knows them.
 
     Returns:
-        (examples,) int64 flat indices into (batch * seq), in the order of the starts; one a row where a row is one example.
+        (examples,) int64 flat indices into (batch * seq), in the order of the starts; one a row where a row is one example, and
+        its first position where it is nothing but padding.
     """
     if example_starts is not None:
         return example_starts
     if position_ids is not None:
-        return example_start_indices(position_ids, attention_mask)
+        return example_start_indices(position_ids.expand(hidden_states.shape[:2]), attention_mask)
     batch, seq, _ = hidden_states.shape
-    return torch.arange(0, batch * seq, seq, device=hidden_states.device)
+    rows = torch.arange(0, batch * seq, seq, device=hidden_states.device)
+    return rows if attention_mask is None else rows + (attention_mask != 0).int().argmax(dim=1)
