@@ -17,14 +17,44 @@ from .modeling_bert import (
     BERT_PRESETS,
     BertEncoderConfig,
     BertEncoderForMaskedLM,
+    BertEncoderForMultipleChoice,
     BertEncoderForNextSentencePrediction,
     BertEncoderForPreTraining,
+    BertEncoderForQuestionAnswering,
     BertEncoderForSequenceClassification,
+    BertEncoderForTokenClassification,
     BertEncoderModel,
 )
-from .modeling_elmo import ELMO_PRESETS, ElmoConfig, ElmoForPreTraining, ElmoForSequenceClassification, ElmoModel
-from .modeling_gpt import GPT_PRESETS, GptConfig, GptForCausalLM, GptModel
-from .modeling_rnn import RNN_PRESETS, RnnConfig, RnnForCausalLM, RnnModel
+from .modeling_elmo import (
+    ELMO_PRESETS,
+    ElmoConfig,
+    ElmoForMultipleChoice,
+    ElmoForPreTraining,
+    ElmoForQuestionAnswering,
+    ElmoForSequenceClassification,
+    ElmoForTokenClassification,
+    ElmoModel,
+)
+from .modeling_gpt import (
+    GPT_PRESETS,
+    GptConfig,
+    GptForCausalLM,
+    GptForMultipleChoice,
+    GptForQuestionAnswering,
+    GptForSequenceClassification,
+    GptForTokenClassification,
+    GptModel,
+)
+from .modeling_rnn import (
+    RNN_PRESETS,
+    RnnConfig,
+    RnnForCausalLM,
+    RnnForMultipleChoice,
+    RnnForQuestionAnswering,
+    RnnForSequenceClassification,
+    RnnForTokenClassification,
+    RnnModel,
+)
 from .modeling_rnn_seq2seq import (
     RNN_SEQ2SEQ_PRESETS,
     RnnSeq2SeqConfig,
@@ -53,7 +83,14 @@ class Family:
 FAMILIES = {
     "rnn": Family(
         config_class=RnnConfig,
-        auto_classes={"AutoModel": RnnModel, "AutoModelForCausalLM": RnnForCausalLM},
+        auto_classes={
+            "AutoModel": RnnModel,
+            "AutoModelForCausalLM": RnnForCausalLM,
+            "AutoModelForSequenceClassification": RnnForSequenceClassification,
+            "AutoModelForTokenClassification": RnnForTokenClassification,
+            "AutoModelForQuestionAnswering": RnnForQuestionAnswering,
+            "AutoModelForMultipleChoice": RnnForMultipleChoice,
+        },
         presets=RNN_PRESETS,
         default_preset="base",
     ),
@@ -63,6 +100,9 @@ FAMILIES = {
             "AutoModel": ElmoModel,
             "AutoModelForPreTraining": ElmoForPreTraining,
             "AutoModelForSequenceClassification": ElmoForSequenceClassification,
+            "AutoModelForTokenClassification": ElmoForTokenClassification,
+            "AutoModelForQuestionAnswering": ElmoForQuestionAnswering,
+            "AutoModelForMultipleChoice": ElmoForMultipleChoice,
         },
         presets=ELMO_PRESETS,
         default_preset="base",
@@ -81,7 +121,14 @@ FAMILIES = {
     ),
     "gpt": Family(
         config_class=GptConfig,
-        auto_classes={"AutoModel": GptModel, "AutoModelForCausalLM": GptForCausalLM},
+        auto_classes={
+            "AutoModel": GptModel,
+            "AutoModelForCausalLM": GptForCausalLM,
+            "AutoModelForSequenceClassification": GptForSequenceClassification,
+            "AutoModelForTokenClassification": GptForTokenClassification,
+            "AutoModelForQuestionAnswering": GptForQuestionAnswering,
+            "AutoModelForMultipleChoice": GptForMultipleChoice,
+        },
         presets=GPT_PRESETS,
         default_preset="base",
     ),
@@ -93,6 +140,9 @@ FAMILIES = {
             "AutoModelForMaskedLM": BertEncoderForMaskedLM,
             "AutoModelForNextSentencePrediction": BertEncoderForNextSentencePrediction,
             "AutoModelForSequenceClassification": BertEncoderForSequenceClassification,
+            "AutoModelForTokenClassification": BertEncoderForTokenClassification,
+            "AutoModelForQuestionAnswering": BertEncoderForQuestionAnswering,
+            "AutoModelForMultipleChoice": BertEncoderForMultipleChoice,
         },
         presets=BERT_PRESETS,
         default_preset="base",

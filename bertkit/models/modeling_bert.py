@@ -25,12 +25,18 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
-from .modeling_checks import check_activation, check_probabilities, check_sizes, check_token_ids
+from .modeling_checks import check_activation, check_pooling, check_probabilities, check_sizes, check_token_ids
 from .modeling_dropout import Dropout
 from .modeling_example_attention import Examples, runs_example_by_example
-from .modeling_heads import POOLINGS, ForSequenceClassification, cross_entropy
+from .modeling_heads import (
+    ForMultipleChoice,
+    ForQuestionAnswering,
+    ForSequenceClassification,
+    ForTokenClassification,
+)
 from .modeling_layers import SelfAttention, TransformerLayer
 from .modeling_linear import Linear
+from .modeling_losses import cross_entropy
 from .modeling_neighbours import neighbour_queries_and_keys, sine_positions
 from .modeling_packing import attention_bias, first_positions, states_at
 
@@ -76,8 +82,9 @@ class BertEncoderConfig(PreTrainedConfig):
     max_position_embeddings: int = 512
     """Longest example, in tokens."""
     pooling: str = "cls"
-    """What of an example a task head reads: "cls", the pooler on its first token, or "mean", the mean of its last states, which
-    serves a model better that was pretrained briefly, without next sentences, or too small to learn them."""
+    """What of an example a task head reads: "cls", the pooler on its first token; "mean", the mean of its last states, which
+    serves a model better that was pretrained briefly, without next sentences, or too small to learn them; their "max"; the
+    state of the "last" token; or "concat", last, max and mean joined."""
     type_vocab_size: int = 2
     """Number of segments (`token_type_ids`)."""
     initializer_range: float | int = 0.02
@@ -106,8 +113,7 @@ class BertEncoderConfig(PreTrainedConfig):
             raise ValueError(
                 f"unknown initial_attention {self.initial_attention!r}; choose from {', '.join(INITIAL_ATTENTION)}"
             )
-        if self.pooling not in POOLINGS:
-            raise ValueError(f"unknown pooling {self.pooling!r}; choose from {', '.join(POOLINGS)}")
+        check_pooling(self, has_pooler=True)
         check_activation(self)
 
 
@@ -500,6 +506,28 @@ class BertEncoderForNextSentencePrediction(BertEncoderPreTrainedModel):
 
 
 class BertEncoderForSequenceClassification(ForSequenceClassification, BertEncoderPreTrainedModel):
-    """A task head on the pooler's output or the mean of the last states (`config.pooling`), dropout before it."""
+    """A class, several labels or numbers for every example, from one vector of each (`config.pooling`)."""
 
     base_model_class = BertEncoderModel
+    has_pooler = True
+
+
+class BertEncoderForTokenClassification(ForTokenClassification, BertEncoderPreTrainedModel):
+    """A class for every token, from its last state."""
+
+    base_model_class = BertEncoderModel
+    has_pooler = True
+
+
+class BertEncoderForQuestionAnswering(ForQuestionAnswering, BertEncoderPreTrainedModel):
+    """Where in an example the answer begins and ends, from the last states."""
+
+    base_model_class = BertEncoderModel
+    has_pooler = True
+
+
+class BertEncoderForMultipleChoice(ForMultipleChoice, BertEncoderPreTrainedModel):
+    """Which of several texts is right, from one vector of each (`config.pooling`)."""
+
+    base_model_class = BertEncoderModel
+    has_pooler = True

@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig
 from transformers.cache_utils import Cache
 from transformers.masking_utils import create_causal_mask
 
-from .modeling_heads import IGNORED
+from .modeling_losses import IGNORED
 from .modeling_packing import example_ids
 
 

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
+from .modeling_pooling import POOLINGS
+
 
 def check_sizes(config: PreTrainedConfig, *names: str) -> None:
     """Refuse fields below 1, and heads that do not divide the width.
@@ -62,3 +64,23 @@ def check_activation(config: PreTrainedConfig) -> None:
     """
     if config.hidden_act not in ACT2FN:
         raise ValueError(f"unknown hidden_act {config.hidden_act!r}; choose from {', '.join(ACT2FN)}")
+
+
+def check_pooling(config: PreTrainedConfig, *, has_pooler: bool = False) -> None:
+    """Refuse a pooling that does not exist, or that the family has no part for.
+
+    Args:
+        config: has the field.
+        has_pooler: whether the family's base model has a pooler, which "cls" reads.
+
+    Raises:
+        ValueError: naming those it can have.
+    """
+    choices = [name for name in POOLINGS if has_pooler or name != "cls"]
+    if config.pooling == "cls" and not has_pooler:
+        raise ValueError(
+            f"pooling is 'cls', but models of type {config.model_type} have no pooler on the first token; choose from "
+            f"{', '.join(choices)}"
+        )
+    if config.pooling not in choices:
+        raise ValueError(f"unknown pooling {config.pooling!r}; choose from {', '.join(choices)}")

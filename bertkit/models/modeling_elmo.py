@@ -29,15 +29,20 @@ from transformers.utils.output_capturing import capture_outputs
 from .modeling_both_ways import RowsBothWays, split_rows_both_ways
 from .modeling_causal import next_token_labels
 from .modeling_characters import CharacterEncoder, Highway
-from .modeling_checks import check_probabilities, check_sizes, check_token_ids
+from .modeling_checks import check_pooling, check_probabilities, check_sizes, check_token_ids
 from .modeling_dropout import Dropout
-from .modeling_heads import IGNORED, ForSequenceClassification, cross_entropy
+from .modeling_heads import (
+    ForMultipleChoice,
+    ForQuestionAnswering,
+    ForSequenceClassification,
+    ForTokenClassification,
+)
+from .modeling_losses import IGNORED, cross_entropy
 from .modeling_projected_lstm import ProjectedLSTM
 from .modeling_scalar_mix import ScalarMix
 from .modeling_state import StateCache
 
 TOKEN_INPUTS = ("tokens", "characters")
-ELMO_POOLINGS = ("mean",)
 HIGHWAY_GATE_BIAS = -2.0  # fresh highway layers let most of their input pass (Srivastava et al. 2015)
 
 # Taken from **kwargs, because transformers' Trainer counts every argument of forward with "label" in its name among the
@@ -93,7 +98,8 @@ class ElmoConfig(PreTrainedConfig):
     classifier_dropout: float | int | None = None
     """Dropout before a task head; hidden_dropout_prob if not given."""
     pooling: str = "mean"
-    """What of an example a task head reads: "mean", the mean over its tokens of the learned mix of all layers."""
+    """What of an example a task head reads, of the learned mix of all layers: the "mean" over its tokens, the "max", the "last"
+    token (whose backward half has read that token alone), or "concat", last, max and mean joined."""
     scalar_mix_layer_norm: bool = False
     """Normalise the layers before a task head mixes them, so that layers of unlike size weigh alike."""
     initializer_range: float | int = 0.1
@@ -119,8 +125,7 @@ class ElmoConfig(PreTrainedConfig):
         sizes = ("vocab_size", "hidden_size", "cell_size", "num_hidden_layers", "character_embedding_size")
         check_sizes(self, *sizes)
         check_probabilities(self, "hidden_dropout_prob", "classifier_dropout")
-        if self.pooling not in ELMO_POOLINGS:
-            raise ValueError(f"unknown pooling {self.pooling!r}; choose from {', '.join(ELMO_POOLINGS)}")
+        check_pooling(self)
         check_token_ids(self, "pad_token_id", "bos_token_id", "eos_token_id")
         if self.hidden_size % 2:
             raise ValueError(f"hidden_size is {self.hidden_size}; it must be even, a half for each direction")
@@ -489,8 +494,28 @@ class ElmoForPreTraining(ElmoPreTrainedModel):
 
 
 class ElmoForSequenceClassification(ForSequenceClassification, ElmoPreTrainedModel):
-    """A task head on the mean over an example of the learned mix of all layers, dropout before it."""
+    """A class, several labels or numbers for every example, from one vector of each, made of the learned mix of all layers."""
 
     base_model_class = ElmoModel
-    has_pooler = False
+    mixes_layers = True
+
+
+class ElmoForTokenClassification(ForTokenClassification, ElmoPreTrainedModel):
+    """A class for every token, from the learned mix of all layers."""
+
+    base_model_class = ElmoModel
+    mixes_layers = True
+
+
+class ElmoForQuestionAnswering(ForQuestionAnswering, ElmoPreTrainedModel):
+    """Where in an example the answer begins and ends, from the learned mix of all layers."""
+
+    base_model_class = ElmoModel
+    mixes_layers = True
+
+
+class ElmoForMultipleChoice(ForMultipleChoice, ElmoPreTrainedModel):
+    """Which of several texts is right, from one vector of each, made of the learned mix of all layers."""
+
+    base_model_class = ElmoModel
     mixes_layers = True

@@ -27,10 +27,16 @@ from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
 from .modeling_causal import causal_bias, check_length, next_token_labels, token_positions
-from .modeling_checks import check_activation, check_probabilities, check_sizes, check_token_ids
+from .modeling_checks import check_activation, check_pooling, check_probabilities, check_sizes, check_token_ids
 from .modeling_dropout import Dropout
-from .modeling_heads import cross_entropy
+from .modeling_heads import (
+    ForMultipleChoice,
+    ForQuestionAnswering,
+    ForSequenceClassification,
+    ForTokenClassification,
+)
 from .modeling_layers import SelfAttention, TransformerLayer
+from .modeling_losses import cross_entropy
 
 # Taken from **kwargs, because transformers' Trainer counts every argument of forward with "label" in its name among the
 # labels a batch must have, and evaluates without a loss where one is absent.
@@ -71,8 +77,13 @@ class GptConfig(PreTrainedConfig):
     """Dropout after the embeddings and after both parts of every layer."""
     attention_probs_dropout_prob: float | int = 0.1
     """Dropout of the attention weights. Above 0 it costs most on CPUs, which then have no fused attention."""
+    classifier_dropout: float | int | None = None
+    """Dropout before a task head; hidden_dropout_prob if not given."""
     max_position_embeddings: int = 1024
     """Longest example, in tokens."""
+    pooling: str = "last"
+    """What of an example a task head reads: the state of its "last" token, which alone has read all of it; the "mean" or "max" of
+    its states; or "concat", last, max and mean joined."""
     initializer_range: float | int = 0.02
     """Standard deviation of fresh weights."""
     layer_norm_eps: float | int = 1e-5
@@ -96,7 +107,8 @@ class GptConfig(PreTrainedConfig):
         """
         check_sizes(self, "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
         check_sizes(self, "max_position_embeddings")
-        check_probabilities(self, "hidden_dropout_prob", "attention_probs_dropout_prob")
+        check_probabilities(self, "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+        check_pooling(self)
         check_token_ids(self, "pad_token_id", "bos_token_id", "eos_token_id")
         check_activation(self)
 
@@ -279,3 +291,27 @@ class GptForCausalLM(GptPreTrainedModel, GenerationMixin):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+
+class GptForSequenceClassification(ForSequenceClassification, GptPreTrainedModel):
+    """A class, several labels or numbers for every example, from one vector of each (`config.pooling`)."""
+
+    base_model_class = GptModel
+
+
+class GptForTokenClassification(ForTokenClassification, GptPreTrainedModel):
+    """A class for every token, from what stands before it and itself."""
+
+    base_model_class = GptModel
+
+
+class GptForQuestionAnswering(ForQuestionAnswering, GptPreTrainedModel):
+    """Where in an example the answer begins and ends, each token scored from what stands before it and itself."""
+
+    base_model_class = GptModel
+
+
+class GptForMultipleChoice(ForMultipleChoice, GptPreTrainedModel):
+    """Which of several texts is right, from one vector of each (`config.pooling`)."""
+
+    base_model_class = GptModel

@@ -1,117 +1,27 @@
-"""What stands on top of a family's base model: losses, and task heads as mixins that every family shares."""
+"""Task heads on a family's base model, as mixins that every family shares.
+
+A head of a family is one line: the mixin before the family's `PreTrainedModel`, and the base model by its name,
+`class XForTokenClassification(ForTokenClassification, XPreTrainedModel): base_model_class = XModel`.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
-from torch.autograd.function import once_differentiable
 from transformers import PreTrainedConfig
-from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.modeling_outputs import (
+    MultipleChoiceModelOutput,
+    QuestionAnsweringModelOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
 from transformers.utils.generic import can_return_tuple
 
-from .modeling_packing import example_means
+from .modeling_losses import classification_loss, cross_entropy, infer_problem_type, position_loss
+from .modeling_packing import first_positions
+from .modeling_pooling import number_examples, pool_examples, pooled_width
 from .modeling_scalar_mix import ScalarMix
-
-POOLINGS = ("cls", "mean")  # what of an example a task head reads
-IGNORED = -100  # a label that is not counted: padding, or a token that was not masked
-
-
-def normalised(total: torch.Tensor, count: int | torch.Tensor) -> torch.Tensor:
-    """Divide a summed loss by the number of its labels; no label at all gives 0, not NaN.
-
-    >>> normalised(torch.tensor(6.0), 3), normalised(torch.tensor(0.0), torch.tensor(0))
-    (tensor(2.), tensor(0.))
-    """
-    return total / (count + (count == 0))
-
-
-def cross_entropy(
-    logits: torch.Tensor,
-    labels: torch.Tensor,
-    num_items_in_batch: int | torch.Tensor | None = None,
-    label_smoothing: float = 0.0,
-) -> torch.Tensor:
-    """Cross entropy in nats over the labels that are not -100.
-
-    Args:
-        logits: (..., classes).
-        labels: (...) int64, -100 where there is nothing to predict.
-        num_items_in_batch: divisor of the summed loss: the labels of the whole step, over all its micro-batches and
-            processes. None divides by the labels given here.
-        label_smoothing: share of each label's weight that is spread evenly over all classes.
-
-    Returns:
-        A scalar; 0 where there is no label at all.
-    """
-    labels = labels.flatten()
-    logits = logits.flatten(0, -2).float()
-    if logits.device.type == "cpu" and not label_smoothing and not torch.compiler.is_compiling():
-        total = _SummedCrossEntropy.apply(logits, labels)
-    else:
-        total = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum", label_smoothing=label_smoothing)
-    return normalised(total, (labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
-
-
-class _SummedCrossEntropy(torch.autograd.Function):
-    """torch's cross entropy, with half the passes over the logits on a CPU: 1 % of a BERT mini's step."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        log_probs = logits.log_softmax(dim=-1)
-        counted = (labels != IGNORED)[:, None]
-        classes = labels[:, None].where(counted, 0)
-        ctx.save_for_backward(log_probs, classes, counted)
-        return -log_probs.gather(1, classes).where(counted, 0).sum()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_total: torch.Tensor) -> tuple[torch.Tensor, None]:
-        log_probs, classes, counted = ctx.saved_tensors
-        scale = grad_total * counted  # (n, 1)
-        grad = log_probs.exp().mul_(scale)
-        return grad.scatter_add_(1, classes, -scale), None
-
-
-def classification_loss(
-    logits: torch.Tensor,
-    labels: torch.Tensor,
-    problem_type: str,
-    num_items_in_batch: int | torch.Tensor | None = None,
-) -> torch.Tensor:
-    """Loss of a sequence classification head.
-
-    Args:
-        logits: (examples, num_labels).
-        labels: (examples,) classes for `single_label_classification`; (examples, num_labels) of 0 and 1 for
-            `multi_label_classification`; (examples,) or (examples, num_labels) targets for `regression`. Values of
-            -100 are not counted (so -100 itself cannot be a regression target).
-        problem_type: one of the three names above.
-        num_items_in_batch: number of label values of the whole step; None counts those given here.
-
-    Returns:
-        A scalar: cross entropy, binary cross entropy or squared error a label value; 0 where there is no label.
-    """
-    if problem_type == "single_label_classification":
-        return cross_entropy(logits, labels, num_items_in_batch)
-    logits = logits.float()
-    labels = labels.reshape(logits.shape).to(logits.dtype)
-    loss = F.mse_loss if problem_type == "regression" else F.binary_cross_entropy_with_logits
-    counted = labels != IGNORED
-    total = loss(logits, labels, reduction="none").masked_fill(~counted, 0.0).sum()
-    return normalised(total, counted.sum() if num_items_in_batch is None else num_items_in_batch)
-
-
-def infer_problem_type(num_labels: int, labels: torch.Tensor) -> str:
-    """Tell the problem from its labels, as transformers does: one output is regression, integer labels are classes.
-
-    >>> infer_problem_type(3, torch.tensor([0, 2])), infer_problem_type(1, torch.tensor([0.5]))
-    ('single_label_classification', 'regression')
-    """
-    if num_labels == 1:
-        return "regression"
-    return "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
 
 
 def kept_states(
@@ -129,33 +39,88 @@ def kept_states(
     return tuple(states if keep else None for states, keep in zip(hidden_states, kept, strict=True))
 
 
-class ForSequenceClassification:
-    """A class, several labels or numbers for every example, from one vector of each.
+class TaskHead:
+    """What all task heads share: the base model, what they read of it, and dropout.
 
-    `config.pooling` says which: "cls", the base model's `pooler_output`, or "mean", the mean of the states over the example's
-    tokens, which few steps of fine-tuning make more of. The states are those of the last layer, or, in a family whose layers
-    make a word's vector together, a learned mix of all.
+    The states a head reads are those of the last layer, or, in a family whose layers make a word's vector together
+    (`mixes_layers`), a learned mix of all. Inputs that the base model knows nothing of are not handed on, so that a batch
+    with `token_type_ids` and `example_starts` is one for every family.
 
-    Put it before the family's `PreTrainedModel` and name the base model:
-    `class XForSequenceClassification(ForSequenceClassification, XPreTrainedModel): base_model_class = XModel`.
-    The config has `num_labels`, `problem_type`, `pooling`, `classifier_dropout` and `hidden_dropout_prob`; the base model takes
-    `add_pooling_layer`, unless the family has no pooler. With `mixes_layers` the config has `scalar_mix_layer_norm`.
+    The config has `num_labels`, `classifier_dropout` and `hidden_dropout_prob`; `type_vocab_size` if the base model reads
+    segments; `scalar_mix_layer_norm` with `mixes_layers`. A base model with a pooler takes `add_pooling_layer`.
     """
 
     base_model_class: type[nn.Module]
-    has_pooler = True
+    has_pooler = False
     mixes_layers = False
+    pools = False  # reads one vector an example, by `config.pooling`
     config: Any
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)  # type: ignore[call-arg]
-        pooler = {"add_pooling_layer": config.pooling == "cls"} if self.has_pooler else {}
+        pooler = {"add_pooling_layer": self.reads_pooler} if self.has_pooler else {}
         self.model = self.base_model_class(config, **pooler)
         if self.mixes_layers:
             self.scalar_mix = ScalarMix(config.num_hidden_layers + 1, layer_norm=config.scalar_mix_layer_norm)
-        dropout = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
-        self.dropout = nn.Dropout(dropout)
-        self.score = nn.Linear(config.hidden_size, self.config.num_labels)
+        self.dropout = nn.Dropout(
+            config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
+        )
+
+    @property
+    def reads_pooler(self) -> bool:
+        """Whether the head reads the base model's `pooler_output`."""
+        return self.pools and self.config.pooling == "cls"
+
+    def read(self, **inputs: Any) -> tuple[torch.Tensor, Any]:
+        """Run the base model.
+
+        Args:
+            **inputs: arguments of the head's forward that are not its own; token_type_ids and example_starts are left out
+                where the base model does not read them.
+
+        Returns:
+            The states (batch, seq, hidden) that the head reads, and the base model's output, with the hidden states that
+            were asked for and no others.
+        """
+        if not hasattr(self.config, "type_vocab_size"):
+            inputs.pop("token_type_ids")
+        if not self.reads_pooler:
+            inputs.pop("example_starts")
+        if hasattr(self.config, "use_cache"):
+            inputs.setdefault("use_cache", False)  # nothing goes on from what a head has read
+        wanted = inputs.pop("output_hidden_states", self.config.output_hidden_states)
+        outputs = self.model(**inputs, output_hidden_states=self.mixes_layers or wanted, return_dict=True)
+        if not self.mixes_layers:
+            return outputs.last_hidden_state, outputs
+        states = self.scalar_mix(outputs.hidden_states)
+        outputs.hidden_states = kept_states(outputs.hidden_states, wanted)
+        return states, outputs
+
+
+class PooledTaskHead(TaskHead):
+    """What the heads share that read one vector an example.
+
+    `config.pooling` says which: "cls", the base model's `pooler_output`; the state of the example's "last" token, the "mean"
+    of its states or their "max", unit by unit; or "concat", these three joined. The mean is what few steps of fine-tuning make
+    more of than of the pooler.
+    """
+
+    pools = True
+
+    def read_pooled(self, **inputs: Any) -> tuple[torch.Tensor, Any]:
+        """Run the base model; return the vectors (examples, pooled width), dropout behind them, and its output."""
+        layout = {name: inputs[name] for name in ("attention_mask", "position_ids", "example_starts")}
+        states, outputs = self.read(**inputs)
+        pooled = outputs.pooler_output if self.reads_pooler else pool_examples(self.config.pooling, states, **layout)
+        return self.dropout(pooled), outputs
+
+
+class ForSequenceClassification(PooledTaskHead):
+    """A class, several labels or numbers for every example, from one vector of each."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.score = nn.Linear(pooled_width(config.pooling, config.hidden_size), self.config.num_labels)
         self.post_init()  # type: ignore[attr-defined]
 
     @can_return_tuple
@@ -168,6 +133,7 @@ class ForSequenceClassification:
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
+        example_starts: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> SequenceClassifierOutput:
         """Classify every example.
@@ -175,42 +141,226 @@ class ForSequenceClassification:
         Args:
             input_ids: (batch, seq); this and the next four as in the base model.
             attention_mask: (batch, seq).
-            token_type_ids: (batch, seq).
-            position_ids: (batch, seq).
-            inputs_embeds: (batch, seq, hidden).
+            token_type_ids: (batch, seq); not read by a family without segments.
+            position_ids: (batch, seq) or (1, seq).
+            inputs_embeds: (batch, seq, embedding).
             labels: see `classification_loss`; in the order of the examples where rows are packed.
             num_items_in_batch: number of label values of the whole step, over micro-batches and processes.
-            **kwargs: further arguments of the base model (example_starts, output_hidden_states, ...).
+            example_starts: (examples,) flat indices into (batch * seq) of the first tokens of packed rows, which spare a GPU
+                the wait for counting them; may be padded at the end with 0.
+            **kwargs: further arguments of the base model (output_hidden_states, ...).
 
         Returns:
             loss (with labels), logits (examples, num_labels), and hidden_states and attentions where asked for.
         """
-        starts = kwargs.get("example_starts")
-        wanted = kwargs.pop("output_hidden_states", self.config.output_hidden_states)
-        outputs = self.model(
-            input_ids,
+        pooled, outputs = self.read_pooled(
+            input_ids=input_ids,
             attention_mask=attention_mask,
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
-            output_hidden_states=self.mixes_layers or wanted,
-            return_dict=True,
+            example_starts=example_starts,
             **kwargs,
         )
-        if self.config.pooling == "cls":
-            pooled = outputs.pooler_output  # (examples, hidden)
-        else:
-            states = self.scalar_mix(outputs.hidden_states) if self.mixes_layers else outputs.last_hidden_state
-            pooled = example_means(states, attention_mask, position_ids, starts)
-        logits = self.score(self.dropout(pooled))  # (examples, num_labels)
+        logits = self.score(pooled)  # (examples, num_labels)
         loss = None
         if labels is not None:
             if self.config.problem_type is None:
                 self.config.problem_type = infer_problem_type(self.config.num_labels, labels)
             loss = classification_loss(logits, labels, self.config.problem_type, num_items_in_batch)
         return SequenceClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.get("attentions")
+        )
+
+
+class ForMultipleChoice(PooledTaskHead):
+    """Which of several texts is right, from one vector of each: a number for every choice, and a softmax over a question's."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.score = nn.Linear(pooled_width(config.pooling, config.hidden_size), 1)
+        self.post_init()  # type: ignore[attr-defined]
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: int | torch.Tensor | None = None,
+        example_starts: torch.Tensor | None = None,
+        choice_examples: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> MultipleChoiceModelOutput:
+        """Choose, in one of two forms: a row for every choice of every question, or, with choice_examples, any rows.
+
+        Args:
+            input_ids: (questions, choices, seq), a row each; or with choice_examples (batch, seq), padded or packed rows whose
+                examples are the choices. The next four have the same form; they are as in the base model.
+            attention_mask: (questions, choices, seq) or (batch, seq).
+            token_type_ids: likewise; not read by a family without segments.
+            position_ids: likewise.
+            inputs_embeds: (questions, choices, seq, embedding) or (batch, seq, embedding).
+            labels: (questions,) the right choice, -100 at padding.
+            num_items_in_batch: questions of the whole step, by which the summed loss is divided. None: those given here.
+            example_starts: (examples,) as in `ForSequenceClassification.forward`.
+            choice_examples: (questions, choices) int64, the place of every choice in the order of the examples; may be padded
+                with 0 where labels are -100.
+            **kwargs: further arguments of the base model.
+
+        Returns:
+            loss (with labels), logits (questions, choices), and hidden_states and attentions where asked for, of the rows.
+
+        Raises:
+            ValueError: rows without the dimension of the choices, and no choice_examples.
+        """
+        inputs = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "token_type_ids": token_type_ids,
+            "position_ids": position_ids,
+            "inputs_embeds": inputs_embeds,
+        }
+        if choice_examples is None:
+            rows, dimensions = (input_ids, 3) if input_ids is not None else (inputs_embeds, 4)
+            if rows is None or rows.dim() < dimensions:
+                shape = None if rows is None else tuple(rows.shape)
+                raise ValueError(
+                    f"multiple choice reads rows of (questions, choices, seq) and was given {shape}; add the dimension of the "
+                    "choices, or give choice_examples, which say whose the examples are"
+                )
+            questions, choices = rows.shape[:2]
+            inputs = {name: None if value is None else value.flatten(0, 1) for name, value in inputs.items()}
+        pooled, outputs = self.read_pooled(**inputs, example_starts=example_starts, **kwargs)
+        scores = self.score(pooled).squeeze(-1)  # (examples,)
+        logits = scores.view(questions, choices) if choice_examples is None else scores[choice_examples]
+        loss = None if labels is None else cross_entropy(logits, labels, num_items_in_batch)
+        return MultipleChoiceModelOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.get("attentions")
+        )
+
+
+class ForTokenClassification(TaskHead):
+    """A class for every token."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.score = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()  # type: ignore[attr-defined]
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: int | torch.Tensor | None = None,
+        example_starts: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> TokenClassifierOutput:
+        """Classify every token.
+
+        Args:
+            input_ids: (batch, seq); this and the next four as in the base model.
+            attention_mask: (batch, seq).
+            token_type_ids: (batch, seq); not read by a family without segments.
+            position_ids: (batch, seq) or (1, seq).
+            inputs_embeds: (batch, seq, embedding).
+            labels: (batch, seq) classes, -100 where a token has none: padding, or all but the first piece of a word.
+            num_items_in_batch: labels of the whole step, by which the summed loss is divided. None: those given here.
+            example_starts: (examples,); not needed here, every token is read for itself.
+            **kwargs: further arguments of the base model.
+
+        Returns:
+            loss (with labels), logits (batch, seq, num_labels), and hidden_states and attentions where asked for.
+        """
+        states, outputs = self.read(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            example_starts=example_starts,
+            **kwargs,
+        )
+        logits = self.score(self.dropout(states))  # (batch, seq, num_labels)
+        loss = None if labels is None else cross_entropy(logits, labels, num_items_in_batch)
+        return TokenClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.get("attentions")
+        )
+
+
+class ForQuestionAnswering(TaskHead):
+    """Where in an example the answer begins and ends: two numbers for every token, and two softmaxes over an example's."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.qa_outputs = nn.Linear(config.hidden_size, 2)
+        self.post_init()  # type: ignore[attr-defined]
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        start_positions: torch.Tensor | None = None,
+        end_positions: torch.Tensor | None = None,
+        num_items_in_batch: int | torch.Tensor | None = None,
+        example_starts: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> QuestionAnsweringModelOutput:
+        """Score every token as the first and as the last of the answer.
+
+        Args:
+            input_ids: (batch, seq); this and the next four as in the base model.
+            attention_mask: (batch, seq).
+            token_type_ids: (batch, seq); not read by a family without segments.
+            position_ids: (batch, seq) or (1, seq).
+            inputs_embeds: (batch, seq, embedding).
+            start_positions: (examples,) the answer's first token, counted from the first real token of its own example; one
+                that is not in the example, as -100, is not counted.
+            end_positions: (examples,) its last token, likewise.
+            num_items_in_batch: examples of the whole step that have an answer, by which the summed losses are divided. None:
+                those given here.
+            example_starts: (examples,) as in `ForSequenceClassification.forward`.
+            **kwargs: further arguments of the base model.
+
+        Returns:
+            loss (with both positions): the mean of both cross entropies over an example's own tokens; start_logits and
+            end_logits (batch, seq), of no meaning at padding; and hidden_states and attentions where asked for.
+        """
+        states, outputs = self.read(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            example_starts=example_starts,
+            **kwargs,
+        )
+        start_logits, end_logits = self.qa_outputs(self.dropout(states)).unbind(dim=-1)  # (batch, seq) each
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            layout = (attention_mask, position_ids, example_starts)
+            first, (number, _) = first_positions(states, *layout), number_examples(states, *layout)
+            start_loss, end_loss = (
+                position_loss(logits, positions, first, number, num_items_in_batch)
+                for logits, positions in ((start_logits, start_positions), (end_logits, end_positions))
+            )
+            loss = (start_loss + end_loss) / 2
+        return QuestionAnsweringModelOutput(
             loss=loss,
-            logits=logits,
-            hidden_states=kept_states(outputs.hidden_states, wanted) if self.mixes_layers else outputs.hidden_states,
+            start_logits=start_logits,
+            end_logits=end_logits,
+            hidden_states=outputs.hidden_states,
             attentions=outputs.get("attentions"),
         )

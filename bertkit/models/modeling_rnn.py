@@ -26,9 +26,15 @@ from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
 from .modeling_causal import next_token_labels
-from .modeling_checks import check_probabilities, check_sizes, check_token_ids
+from .modeling_checks import check_pooling, check_probabilities, check_sizes, check_token_ids
 from .modeling_dropout import Dropout
-from .modeling_heads import cross_entropy
+from .modeling_heads import (
+    ForMultipleChoice,
+    ForQuestionAnswering,
+    ForSequenceClassification,
+    ForTokenClassification,
+)
+from .modeling_losses import cross_entropy
 from .modeling_packed_rows import split_rows
 from .modeling_recurrent import CELLS, LockedDropout, RecurrentLayer, init_cell
 from .modeling_state import StateCache
@@ -86,6 +92,11 @@ class RnnConfig(PreTrainedConfig):
     """Dropout after the last layer, the same units in all steps of a row; hidden_dropout_prob if not given."""
     weight_dropout_prob: float | int = 0.0
     """Dropout of the weights from state to state, the same weights in all steps of a batch."""
+    classifier_dropout: float | int | None = None
+    """Dropout before a task head; hidden_dropout_prob if not given."""
+    pooling: str = "concat"
+    """What of an example a task head reads: "concat", its last state and the maximum and mean of all, joined, as ULMFiT does; or one
+    of them, "last", "max" or "mean"."""
     initializer_range: float | int = 0.05
     """Standard deviation of fresh embeddings and output layers; recurrent weights are even between ± 1 / sqrt(width)."""
     pad_token_id: int | None = 0
@@ -125,9 +136,8 @@ class RnnConfig(PreTrainedConfig):
                 f"last of which is hidden_size ({self.hidden_size})"
             )
         check_probabilities(self, "embedding_dropout_prob", "hidden_dropout_prob", "weight_dropout_prob")
-        for name in ("input_dropout_prob", "output_dropout_prob"):
-            if getattr(self, name) is not None:
-                check_probabilities(self, name)
+        check_probabilities(self, "input_dropout_prob", "output_dropout_prob", "classifier_dropout")
+        check_pooling(self)
         check_token_ids(self, "pad_token_id", "bos_token_id", "eos_token_id")
 
 
@@ -352,3 +362,27 @@ class RnnForCausalLM(RnnPreTrainedModel, GenerationMixin):
             past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
         )
+
+
+class RnnForSequenceClassification(ForSequenceClassification, RnnPreTrainedModel):
+    """A class, several labels or numbers for every example, from one vector of each (`config.pooling`)."""
+
+    base_model_class = RnnModel
+
+
+class RnnForTokenClassification(ForTokenClassification, RnnPreTrainedModel):
+    """A class for every token, from the state that has just read it."""
+
+    base_model_class = RnnModel
+
+
+class RnnForQuestionAnswering(ForQuestionAnswering, RnnPreTrainedModel):
+    """Where in an example the answer begins and ends, each token scored from the state that has just read it."""
+
+    base_model_class = RnnModel
+
+
+class RnnForMultipleChoice(ForMultipleChoice, RnnPreTrainedModel):
+    """Which of several texts is right, from one vector of each (`config.pooling`)."""
+
+    base_model_class = RnnModel

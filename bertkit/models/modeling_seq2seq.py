@@ -11,7 +11,7 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput, Seq2
 from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils.generic import can_return_tuple
 
-from .modeling_heads import IGNORED, cross_entropy
+from .modeling_losses import IGNORED, cross_entropy
 
 
 class EncoderDecoder:

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from bertkit.models.modeling_packing import (
     attention_bias,
     example_ids,
-    example_means,
     example_start_indices,
     first_positions,
     states_at,
 )
+from bertkit.models.modeling_pooling import example_means
 
 rows = st.lists(st.lists(st.integers(1, 5), max_size=3), min_size=1, max_size=3)
 

@@ -1,4 +1,4 @@
-"""Losses of the heads against torch's own."""
+"""Losses of heads against torch's own."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertkit.models.modeling_heads import classification_loss, cross_entropy
+from bertkit.models.modeling_losses import classification_loss, cross_entropy
 
 PROBLEMS = ["single_label_classification", "multi_label_classification", "regression"]
 
