@@ -1,0 +1,194 @@
+"""Runs of a task: one training for each seed, its best checkpoint evaluated, and what came of all of them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertkit.stages import model_section, task_model
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+    from jsonargparse import Namespace
+    from transformers import PreTrainedModel
+
+    from bertkit.tasks.task import Task, TaskBatches, TaskEvaluation
+    from bertkit.training.trainer import Trainer
+
+
+class TaskRuns:
+    """Trainings of one task on the same examples.
+
+    Args:
+        recipe: as `bertkit.stages.finetune` reads it.
+        resolved: the same as YAML, to keep with the checkpoints.
+        task: what is learned.
+        parts: the examples, "train", "eval" and perhaps "test".
+        start_from: the checkpoint whose weights a run starts from; None for fresh ones.
+        processes: this process and those beside it.
+        quiet: no progress bar.
+    """
+
+    def __init__(
+        self,
+        recipe: "Namespace",
+        resolved: str,
+        task: "Task[Any]",
+        parts: Mapping[str, Sequence[Any]],
+        *,
+        start_from: Path | None,
+        processes: "PartialState",
+        quiet: bool,
+    ) -> None:
+        self.recipe = recipe
+        self.resolved = resolved
+        self.task = task
+        self.parts = parts
+        self.start_from = start_from
+        self.processes = processes
+        self.quiet = quiet
+
+    @cached_property
+    def batches(self) -> dict[str, "TaskBatches"]:
+        """The examples tokenized, by part; those of training for looking at, each run shuffles its own."""
+        return {part: self.task.batches(examples, training=False) for part, examples in self.parts.items()}
+
+    def run(self, seed: int, folder: Path, *, resume_from: Path | None) -> dict[str, Any] | None:
+        """Train once, and write what the best checkpoint says of the other parts.
+
+        Args:
+            seed: key of every choice.
+            folder: of the run.
+            resume_from: the checkpoint to go on from.
+
+        Returns:
+            Seed, best step, and the metrics by part; None where a signal ended the training.
+        """
+        from bertkit.tasks.predictions import write_predictions
+        from bertkit.training.checkpointing import writing_to
+
+        trainer = self._trainer(seed, folder, resume_from)
+        trainer.train()
+        if trainer.stopped_by is not None:
+            return None
+        evaluations = self._evaluate_best(trainer)
+        if self.processes.is_main_process:
+            with writing_to(folder):
+                for part, evaluation in evaluations.items():
+                    write_predictions(folder / f"predictions_{part}.jsonl", self.task, self.parts[part], evaluation)
+        metrics = {part: evaluation.compute() for part, evaluation in evaluations.items()}
+        return {"seed": seed, "best_step": trainer.state.best_step, **metrics}
+
+    def _trainer(self, seed: int, output_dir: Path, resume_from: Path | None) -> "Trainer":
+        import yaml
+
+        from bertkit.hub.model_card import ModelCard
+        from bertkit.stages.checkpoint_extras import extras_writer
+        from bertkit.stages.findings import report
+        from bertkit.stages.recipe_changes import check_recipe
+        from bertkit.training.trainer import Trainer
+
+        recipe, task = self.recipe, self.task
+        model = self._model(seed, resume_from)
+        # The recipe of this run alone: it repeats the run, whatever other seeds there were.
+        run_recipe = {**yaml.safe_load(self.resolved), "output_dir": str(output_dir), "seeds": None}
+        run_recipe["training"]["seed"] = seed
+        run_yaml = yaml.safe_dump(run_recipe, sort_keys=False, allow_unicode=True)
+        if resume_from is not None:
+            report(check_recipe(resume_from, run_yaml), is_main_process=self.processes.is_main_process)
+        train_batches, eval_batches = self.batches["train"].shuffled(seed), self.batches["eval"]
+        labels = {"labels": len(task.label_names)} if task.label_names else {}
+        card = ModelCard(
+            auto_class=task.auto_class,
+            pipeline_tag=task.pipeline_tag,
+            language=recipe.data.language,
+            parameters=model.num_parameters(),
+            data={
+                "train": {"examples": len(train_batches), **labels},
+                "eval": {"examples": len(eval_batches), **labels},
+            },
+            floor=train_batches.loss_floor,
+            floor_metric="eval_loss",
+            recipe=run_yaml,
+        )
+        epoch = recipe.training.batch_sizes(train_batches.tokens_per_example).steps_for(len(train_batches))
+        return Trainer(
+            model,
+            train_batches,
+            replace(recipe.training, seed=seed, save_steps=recipe.training.save_steps or epoch),
+            output_dir=output_dir,
+            eval_batches=eval_batches,
+            write_extras=extras_writer(task.tokenizer, card),
+            resume_from=resume_from,
+            recipe=run_recipe,
+            quiet=self.quiet,
+        )
+
+    def _model(self, seed: int, resume_from: Path | None) -> "PreTrainedModel":
+        task, max_length = self.task, self.recipe.task.max_length
+        settings = {**self.recipe.model, **task.config_settings}
+        if resume_from is not None:
+            return task_model.load_resumed_task_model(resume_from, settings, task.auto_class)
+        if self.start_from is None:
+            return model_section.build_fresh_model(
+                settings, task.auto_class, task.tokenizer, max_positions=max_length, seed=seed
+            )
+        return task_model.build_task_model(
+            self.start_from,
+            settings,
+            task.auto_class,
+            task.tokenizer,
+            max_length=max_length,
+            from_scratch=self.recipe.from_scratch,
+            seed=seed,
+        )
+
+    def _evaluate_best(self, trainer: "Trainer") -> dict[str, "TaskEvaluation"]:
+        """Evaluate the best checkpoint of a finished training on each part, whole."""
+        from bertkit.models import load_model
+        from bertkit.training.evaluation import add_up_batches
+
+        model = load_model(trainer.output_dir / "best", self.task.auto_class).to(trainer.accelerator.device)
+        size, quiet = trainer.arguments.eval_batch_size, trainer.quiet
+        return {
+            part: add_up_batches(model, batches, trainer.accelerator, batch_size=size, quiet=quiet)
+            for part, batches in self.batches.items()
+            if part != "train"
+        }
+
+
+def write_results(
+    folder: Path, task: "Task[Any]", parts: Mapping[str, Sequence[Any]], runs: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Write results.json: the metrics of every run, their mean and deviation, beside the best guess that ignores the text.
+
+    Args:
+        folder: where it is written.
+        task: what was learned.
+        parts: the examples.
+        runs: what `TaskRuns.run` returned of each.
+
+    Returns:
+        What it holds.
+    """
+    from bertkit.tasks.results import summarise
+    from bertkit.training.checkpointing import writing_to
+
+    evaluated = [part for part in parts if part != "train"]
+    guess = task.guess(parts["train"])
+    results = {
+        "task": task.arguments.name,
+        "labels": task.label_names,
+        "examples": {part: len(examples) for part, examples in parts.items()},
+        "runs": runs,
+        **summarise(runs, evaluated),
+        "best_guess": guess,
+        "guess": {part: task.guess_metrics(guess, parts[part]) for part in evaluated},
+    }
+    with writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(results, indent=2, ensure_ascii=False)
+        (folder / "results.json").write_text(f"{text}\n", encoding="utf-8")
+    return results
