@@ -152,7 +152,7 @@ FAMILIES = {
 AUTO_CLASSES = {name: getattr(transformers, name) for family in FAMILIES.values() for name in family.auto_classes}
 
 # Fields of every config that a task sets; the rest of transformers' common fields is not for a recipe to set.
-TASK_FIELDS = ("num_labels", "id2label", "label2id", "problem_type")
+TASK_FIELDS = ("num_labels", "id2label", "label2id", "problem_type", "class_weights")
 
 # Fields that decide what fresh weights are drawn, and nothing else of a model.
 FRESH_WEIGHT_FIELDS = ("initializer_range", "initial_attention")

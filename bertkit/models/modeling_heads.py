@@ -67,6 +67,11 @@ class TaskHead:
         )
 
     @property
+    def class_weights(self) -> Sequence[float] | None:
+        """What an error costs by class, where the task that the config was made for says so."""
+        return getattr(self.config, "class_weights", None)
+
+    @property
     def reads_pooler(self) -> bool:
         """Whether the head reads the base model's `pooler_output`."""
         return self.pools and self.config.pooling == "cls"
@@ -167,7 +172,9 @@ class ForSequenceClassification(PooledTaskHead):
         if labels is not None:
             if self.config.problem_type is None:
                 self.config.problem_type = infer_problem_type(self.config.num_labels, labels)
-            loss = classification_loss(logits, labels, self.config.problem_type, num_items_in_batch)
+            loss = classification_loss(
+                logits, labels, self.config.problem_type, num_items_in_batch, class_weights=self.class_weights
+            )
         return SequenceClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.get("attentions")
         )
@@ -290,7 +297,9 @@ class ForTokenClassification(TaskHead):
             **kwargs,
         )
         logits = self.score(self.dropout(states))  # (batch, seq, num_labels)
-        loss = None if labels is None else cross_entropy(logits, labels, num_items_in_batch)
+        loss = None
+        if labels is not None:
+            loss = cross_entropy(logits, labels, num_items_in_batch, class_weights=self.class_weights)
         return TokenClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.get("attentions")
         )

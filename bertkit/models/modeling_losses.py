@@ -1,5 +1,6 @@
 """Losses of heads: summed over the labels that count and divided by their number, which may be that of a whole step."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ def cross_entropy(
     labels: torch.Tensor,
     num_items_in_batch: int | torch.Tensor | None = None,
     label_smoothing: float = 0.0,
+    class_weights: Sequence[float] | None = None,
 ) -> torch.Tensor:
     """Cross entropy in nats over the labels that are not -100.
 
@@ -32,16 +34,22 @@ def cross_entropy(
         num_items_in_batch: divisor of the summed loss: the labels of the whole step, over all its micro-batches and
             processes. None divides by the labels given here.
         label_smoothing: share of each label's weight that is spread evenly over all classes.
+        class_weights: what an error costs by class; the divisor still is the number of labels, so that weights of 1 in the
+            mean over the labels leave the loss as large as it was. None: 1 for all.
 
     Returns:
         A scalar; 0 where there is no label at all.
     """
     labels = labels.flatten()
     logits = logits.flatten(0, -2).float()
-    if logits.device.type == "cpu" and not label_smoothing and not torch.compiler.is_compiling():
+    plain = not label_smoothing and class_weights is None
+    if plain and logits.device.type == "cpu" and not torch.compiler.is_compiling():
         total = _SummedCrossEntropy.apply(logits, labels)
     else:
-        total = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum", label_smoothing=label_smoothing)
+        weight = None if class_weights is None else logits.new_tensor(class_weights)
+        total = F.cross_entropy(
+            logits, labels, weight, ignore_index=IGNORED, reduction="sum", label_smoothing=label_smoothing
+        )
     return normalised(total, (labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
 
 
@@ -70,6 +78,7 @@ def classification_loss(
     labels: torch.Tensor,
     problem_type: str,
     num_items_in_batch: int | torch.Tensor | None = None,
+    class_weights: Sequence[float] | None = None,
 ) -> torch.Tensor:
     """Loss of a sequence classification head.
 
@@ -80,12 +89,13 @@ def classification_loss(
             -100 are not counted (so -100 itself cannot be a regression target).
         problem_type: one of the three names above.
         num_items_in_batch: number of label values of the whole step; None counts those given here.
+        class_weights: (num_labels,) what an error costs by class, of one label an example.
 
     Returns:
         A scalar: cross entropy, binary cross entropy or squared error a label value; 0 where there is no label.
     """
     if problem_type == "single_label_classification":
-        return cross_entropy(logits, labels, num_items_in_batch)
+        return cross_entropy(logits, labels, num_items_in_batch, class_weights=class_weights)
     logits = logits.float()
     labels = labels.reshape(logits.shape).to(logits.dtype)
     loss = F.mse_loss if problem_type == "regression" else F.binary_cross_entropy_with_logits
