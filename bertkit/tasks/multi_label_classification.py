@@ -111,6 +111,11 @@ class MultiLabelClassificationTask(TextTask[MultiLabelledText]):
             raise DataError(f"the training data has {listed(names) or 'no label'} only; give texts with other labels")
         return cls(arguments, tokenizer, names)
 
+    @property
+    def target_shape(self) -> tuple[int, ...]:
+        """A number for each label."""
+        return (len(self.label_names),)
+
     def targets(self, examples: Sequence[MultiLabelledText]) -> np.ndarray:
         """Return 1 for each label that an example bears and 0 for the others, (examples, labels)."""
         targets = np.zeros((len(examples), len(self.label_names)), dtype=np.float32)

@@ -62,6 +62,11 @@ class TextTask(Task[AnyExample]):
             "problem_type": self.problem_type,
         }
 
+    @property
+    def target_shape(self) -> tuple[int, ...]:
+        """The shape of one example's labels: a number, unless the task says otherwise."""
+        return ()
+
     def targets(self, examples: Sequence[Any]) -> np.ndarray:
         """Return the labels as the model takes them, (examples, ...).
 
@@ -90,7 +95,8 @@ class TextTask(Task[AnyExample]):
     def unlabelled_batches(self, examples: Sequence[Any]) -> "TextBatches":
         """Tokenize examples whose labels are not known."""
         tokenized = self.tokenize(examples)
-        return TextBatches(self, tokenized, np.full(len(examples), IGNORED), seed=0, training=False)
+        targets = np.full((len(examples), *self.target_shape), IGNORED)
+        return TextBatches(self, tokenized, targets, seed=0, training=False)
 
     def tokenize(self, examples: Sequence[Any]) -> TokenizedExamples:
         """Turn texts into token ids, cut to `max_length`; nothing is padded.

@@ -14,8 +14,11 @@ from transformers import AutoModelForPreTraining, AutoModelForSequenceClassifica
 from bertkit.cli import main
 from bertkit.config import RECIPES
 from bertkit.models import FAMILIES, build_config, build_model
+from bertkit.tasks import TASKS
 from bertkit.training.run_folder import locked
+from tests.tasks import made_up
 
+HARDER = ("question_answering", "multiple_choice")  # than to notice a word
 CLASSIFIERS = [name for name, family in FAMILIES.items() if "AutoModelForSequenceClassification" in family.auto_classes]
 
 
@@ -383,23 +386,68 @@ def test_without_a_recipe_the_defaults_are_those_of_fine_tuning(run, command, ch
     assert read(tmp_path / "results.json")["examples"] == {"train": 27, "eval": 3}
 
 
+def table_of_texts(recipe, path):
+    """Write a table with the columns, or the numbers of columns, that a recipe reads, two labels in turn."""
+    data = {"text_column": "text", "label_column": "label", **recipe.get("data", {})}
+    values = {data["text_column"]: "good film", data.get("text_pair_column"): "bad story"}
+    has_header = data.get("header", True)
+    named = [name for name in (data["text_column"], data.get("text_pair_column"), data["label_column"]) if name]
+    columns = named if has_header else [str(number) for number in range(1, 8)]
+    rows = [[values.get(column, str(number % 2)) for column in columns] for number in range(20)]
+    path.write_text("".join("\t".join(row) + "\n" for row in [*([columns] * has_header), *rows]))
+    return path
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in (RECIPES[0] / "finetune").glob("*.yaml")))
 def test_every_recipe_runs(name, checkpoint, tmp_path):
     recipe = yaml.safe_load((RECIPES[0] / "finetune" / f"{name}.yaml").read_text())
-    data = {"text_column": "text", "label_column": "label", **recipe.get("data", {})}
-    columns = [
-        data["text_column"],
-        data["label_column"],
-        *([data["text_pair_column"]] if "text_pair_column" in data else []),
-    ]
-    table = tmp_path / "train.tsv"
-    values = {data["text_column"]: "good film", data.get("text_pair_column"): "bad story"}
-    lines = ["\t".join(values.get(column, str(number % 2)) for column in columns) for number in range(20)]
-    table.write_text("\n".join(["\t".join(columns), *lines]) + "\n")
-    options = ["--config", name, "--model.from", checkpoint, "--data.train", table, "--output_dir", tmp_path / "run"]
+    task = recipe["task"]["name"]
+    if task in ("sequence_classification", "regression"):
+        path = table_of_texts(recipe, tmp_path / "train.tsv")
+    else:
+        path = made_up.write(task, tmp_path, "train", 20)
     length = ["--training.num_train_epochs", "null", "--training.max_steps", 2, "--task.max_length", 64]
+    if task == "question_answering":
+        length += ["--task.stride", 8, "--task.max_question_length", 8]
+    if recipe.get("data", {}).get("tags_column") == "upos":
+        length += ["--data.tags_column", "tags"]  # the words here stand in two columns
+    options = ["--config", name, "--model.from", checkpoint, "--data.train", path, "--output_dir", tmp_path / "run"]
     assert finetune(*options, *length) == 0
     assert not math.isnan(read(tmp_path / "run" / "results.json")["mean"]["eval"]["loss"])
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_tiny_model_learns_every_task_and_its_checkpoint_is_evaluated_alike(task, checkpoint, tmp_path, capsys):
+    paths = {part: made_up.write(task, tmp_path, part, count) for part, count in (("train", 160), ("test", 40))}
+    settings = [*made_up.DATA_OPTIONS.get(task, []), "--task.max_length", 32]
+    if task == "question_answering":
+        settings = ["--task.max_length", 40, "--task.stride", 8, "--task.max_question_length", 8]
+    steps = ["--training.num_train_epochs", 20 if task in HARDER else 8, "--training.learning_rate", 0.004]
+    options = [
+        "--task.name",
+        task,
+        "--model.from",
+        checkpoint,
+        "--data.train",
+        paths["train"],
+        "--data.test",
+        paths["test"],
+    ]
+    assert finetune(*options, *settings, *steps, "--model.pooling", "mean", "--output_dir", tmp_path / "run") == 0
+    results = read(tmp_path / "run" / "results.json")
+    metric = next(iter(results["mean"]["test"]))
+    assert results["mean"]["test"][metric] > 0.8
+    assert results["guess"]["test"].get(metric, 0.0) < 0.7
+
+    predictions = tmp_path / "again.jsonl"
+    capsys.readouterr()
+    verb = ["evaluate", tmp_path / "run" / "best", paths["test"], "--output", predictions]
+    assert main([str(part) for part in verb]) == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith(metric.replace("_", " ") + " ")]
+    assert float(line.split()[-2 if metric in results["guess"]["test"] else -1]) == pytest.approx(
+        results["mean"]["test"][metric], abs=1e-4
+    )
+    assert predictions.read_text() == (tmp_path / "run" / "predictions_test.jsonl").read_text()
 
 
 def test_a_run_goes_on_with_its_own_labels_and_shape_only(run, command, reviews, tmp_path, capsys):

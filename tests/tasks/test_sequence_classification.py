@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from bertkit.data.errors import DataError
 from bertkit.models import build_config, build_model
-from bertkit.tasks import TASKS
 from bertkit.tasks.labelled_data import LabelledText
 from bertkit.tasks.metrics import classification_metrics
 from bertkit.tasks.sequence_classification import (
@@ -42,10 +41,6 @@ def model(task):
         **task.config_settings,
     )
     return build_model(config, task.auto_class).eval()
-
-
-def test_the_table_names_the_task_by_its_arguments():
-    assert all(task.arguments_class().name == name for name, task in TASKS.items())
 
 
 def as_pairs(examples):
