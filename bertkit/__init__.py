@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from bertkit.objectives.objective import Objective as Objective
     from bertkit.objectives.seq2seq import Seq2SeqArguments as Seq2SeqArguments
     from bertkit.objectives.seq2seq import Seq2SeqObjective as Seq2SeqObjective
+    from bertkit.prediction import Predictor as Predictor
     from bertkit.tasks import TASKS as TASKS
     from bertkit.tokenization import TokenizerArguments as TokenizerArguments
     from bertkit.tokenization import load_tokenizer as load_tokenizer
@@ -50,6 +51,7 @@ _HOMES = {
     "Objective": "bertkit.objectives.objective",
     "ObjectiveBatches": "bertkit.objectives.batches",
     "PairDataArguments": "bertkit.data.arguments",
+    "Predictor": "bertkit.prediction",
     "Seq2SeqArguments": "bertkit.objectives.seq2seq",
     "Seq2SeqObjective": "bertkit.objectives.seq2seq",
     "TASKS": "bertkit.tasks",

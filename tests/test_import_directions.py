@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "bertkit"
 GROUND_FLOOR = {"models", "training", "data", "config", "tokenization"}
-FIRST_FLOOR = {"objectives", "tasks", "features", "evaluation", "hub"}
+FIRST_FLOOR = {"objectives", "tasks", "features", "evaluation", "hub", "prediction"}
 MAY_IMPORT = {
     "__init__": GROUND_FLOOR | FIRST_FLOOR,
     "cli": {"config", "stages"},
@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "tasks": {"data", "config", "tokenization"},
     "features": {"models", "data", "config", "tokenization", "hub"},
     "evaluation": {"data", "config"},
+    "prediction": {"models", "data", "config", "tokenization", "hub", "tasks", "evaluation"},
     "hub": {"models", "training", "data", "config"},
     "training": {"data.keyed_random"},
     "models": set(),

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertkit.config import ConfigError
 from bertkit.tasks import TASKS
+from bertkit.tasks.saved import saved_task
 
 if TYPE_CHECKING:
     from bertkit.stages.measures import Evaluated
@@ -53,27 +53,3 @@ def task_metrics(evaluated: "Evaluated") -> list[str]:
         write_predictions(Path(options.output), task, examples, evaluation)
         lines.append(f"predictions: {options.output}")
     return lines
-
-
-def saved_task(recipe: dict[str, Any], folder: Path, auto_class: str) -> str:
-    """Return which of the `TASKS` a checkpoint was fine-tuned for.
-
-    Args:
-        recipe: the one it was trained with; empty where bertkit did not train it.
-        folder: the checkpoint.
-        auto_class: which head it has.
-
-    Raises:
-        ConfigError: none of the tasks has such a head.
-    """
-    name = recipe.get("task", {}).get("name")
-    if name in TASKS:
-        return str(name)
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(folder)
-    problem = getattr(config, "problem_type", None) or "single_label_classification"
-    for name, task in TASKS.items():
-        if task.auto_class == auto_class and task.problem_type in (None, problem):
-            return name
-    raise ConfigError(f"{folder} has the head {auto_class}, which is for none of {', '.join(TASKS)}")

@@ -70,6 +70,39 @@ class LabelledDataArguments(TaskDataArguments):
             default_split=default_split,
         )
 
+    def unlabelled(self, text: str, text_pair: str | None, place: str) -> "LabelledText":
+        """Make an example whose label is not known, ""."""
+        return LabelledText(text, text_pair, "", place)
+
+    def read_inputs(self, source: str) -> list["LabelledText"]:
+        """Read texts without labels; see `TaskDataArguments.read_inputs`."""
+        pair = self.text_pair_column
+        return read_examples(
+            source,
+            self,
+            columns=[self.text_column, *([] if pair is None else [pair])],
+            example_of=lambda record: self.unlabelled(
+                text_of(record, self.text_column), None if pair is None else text_of(record, pair), record.place
+            ),
+            settings={**({} if pair is None else {pair: "text_pair_column"}), self.text_column: "text_column"},
+            parsers={".txt": self._texts},
+            default_split="test",
+        )
+
+    def input_of(self, value: Any, place: str) -> "LabelledText":
+        """Make an example of a text or a pair of texts; see `TaskDataArguments.input_of`."""
+        texts = [value] if isinstance(value, str) else list(value) if isinstance(value, tuple | list) else []
+        wanted = 1 if self.text_pair_column is None else 2
+        if len(texts) != wanted or not all(isinstance(text, str) for text in texts):
+            raise DataError(f"{place} is {value!r}; give {'a text' if wanted == 1 else 'a pair of texts'}")
+        return self.unlabelled(texts[0], texts[1] if wanted == 2 else None, place)
+
+    def _texts(self, path: Path, content: bytes) -> "Iterator[LabelledText]":
+        if self.text_pair_column is not None:
+            raise DataError(f"{path}: lines of text hold no pairs; use .tsv, .csv or .jsonl with named columns")
+        for number, line in enumerate(split_lines(decode_text(path, content)), 1):
+            yield self.unlabelled(line.strip(), None, f"{path}, line {number}")
+
     def _example(self, record: Record) -> "LabelledText":
         columns = self.columns
         return self.make(

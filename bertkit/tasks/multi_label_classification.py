@@ -3,50 +3,21 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 
 from bertkit.data.errors import DataError, listed
 from bertkit.data.health import Finding
-from bertkit.data.records import Record
-from bertkit.tasks.labelled_data import Columns, label_of
+from bertkit.tasks.labelled_data import LabelledDataArguments, label_of
 from bertkit.tasks.sequence_classification import in_order
-from bertkit.tasks.sources import TaskDataArguments, is_missing, read_examples, text_of
+from bertkit.tasks.sources import is_missing
 from bertkit.tasks.task import TaskEvaluation
-from bertkit.tasks.texts import TextArguments, TextTask, rounded, rows_of, texts_of
+from bertkit.tasks.texts import TextArguments, TextTask, in_a_line, rounded, rows_of, texts_of
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
-
-
-@dataclass(kw_only=True)
-class MultiLabelDataArguments(TaskDataArguments):
-    """Where the texts come from and which columns hold what."""
-
-    text_column: str = "text"
-    """Column that holds the text."""
-    text_pair_column: str | None = None
-    """Column that holds the second text, where the labels are about a pair."""
-    label_column: str = "labels"
-    """Column that holds the labels: a list, or in a table text with `label_separator` between them."""
-    label_separator: str = ","
-    """What stands between labels that are written in one field; an empty field has none."""
-
-    def read(self, source: str | Sequence[str], *, default_split: str = "train") -> list["MultiLabelledText"]:
-        """Read texts and their labels; see `TaskDataArguments.read`."""
-        columns = Columns(self.text_column, self.text_pair_column, self.label_column)
-        pair = {} if columns.text_pair is None else {columns.text_pair: "text_pair_column"}
-        return read_examples(
-            source,
-            self,
-            columns=[column for column in columns if column is not None],
-            example_of=partial(_example, columns=columns, separator=self.label_separator),
-            settings={**pair, columns.label: "label_column", columns.text: "text_column"},
-            default_split=default_split,
-        )
 
 
 class MultiLabelledText(NamedTuple):
@@ -63,19 +34,28 @@ class MultiLabelledText(NamedTuple):
         return ""
 
 
-def _example(record: Record, columns: Columns, separator: str) -> MultiLabelledText:
-    value = record.fields[columns.label]
-    if is_missing(value):
-        raise DataError(f"{record.place}: no labels in column {columns.label!r}; an empty list or field says none")
-    if isinstance(value, str):
-        value = [label for label in value.split(separator) if label.strip()]
-    values = value if isinstance(value, list) else [value]
-    return MultiLabelledText(
-        text=text_of(record, columns.text),
-        text_pair=None if columns.text_pair is None else text_of(record, columns.text_pair),
-        labels=tuple(dict.fromkeys(label_of(one, record.place, columns.label) for one in values)),
-        place=record.place,
-    )
+@dataclass(kw_only=True)
+class MultiLabelDataArguments(LabelledDataArguments):
+    """Where the texts and their labels come from and which columns hold what."""
+
+    label_column: str = "labels"
+    """Column that holds the labels: a list, or in a table text with `label_separator` between them."""
+    label_separator: str = ","
+    """What stands between labels that are written in one field; an empty field has none."""
+
+    def make(self, text: str, text_pair: str | None, value: Any, place: str) -> MultiLabelledText:  # type: ignore[override]
+        """Make an example of a row."""
+        if is_missing(value):
+            raise DataError(f"{place}: no labels in column {self.label_column!r}; an empty list or field says none")
+        if isinstance(value, str):
+            value = [label for label in value.split(self.label_separator) if label.strip()]
+        values = value if isinstance(value, list) else [value]
+        labels = dict.fromkeys(label_of(one, place, self.label_column) for one in values)
+        return MultiLabelledText(text, text_pair, tuple(labels), place)
+
+    def unlabelled(self, text: str, text_pair: str | None, place: str) -> MultiLabelledText:  # type: ignore[override]
+        """Make an example whose labels are not known."""
+        return MultiLabelledText(text, text_pair, (), place)
 
 
 @dataclass(kw_only=True)
@@ -155,6 +135,14 @@ class MultiLabelClassificationTask(TextTask[MultiLabelledText]):
                 "predictions": [n for n, share in zip(self.label_names, probabilities, strict=True) if share > 0.5],
                 "probabilities": rounded(self.label_names, probabilities),
             }
+
+    known_fields = ("labels",)
+
+    def in_short(self, prediction: Mapping[str, Any]) -> str:
+        """Return the labels with commas between them, their probabilities likewise, and the text, between tabs."""
+        labels = prediction["predictions"]
+        shares = ",".join(f"{prediction['probabilities'][label]:.4f}" for label in labels)
+        return f"{','.join(labels)}\t{shares}\t{in_a_line(prediction)}"
 
     def guess(self, examples: Sequence[MultiLabelledText]) -> list[str]:
         """Return the labels that more than half of the texts bear, or the most frequent one where none is so frequent."""

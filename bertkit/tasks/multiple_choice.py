@@ -66,13 +66,37 @@ class ChoiceDataArguments(TaskDataArguments):
             default_split=default_split,
         )
 
-    def _example(self, record: Record) -> ChoiceQuestion:
+    def read_inputs(self, source: str) -> list[ChoiceQuestion]:
+        """Read questions whose right choices are not known."""
+        choices = [self.choices_columns] if isinstance(self.choices_columns, str) else self.choices_columns
+        return read_examples(
+            source,
+            self,
+            columns=[self.text_column, *choices],
+            example_of=lambda record: ChoiceQuestion(
+                text_of(record, self.text_column), tuple(self._choices(record)), "", record.place
+            ),
+            settings={**dict.fromkeys(choices, "choices_columns"), self.text_column: "text_column"},
+            default_split="test",
+        )
+
+    def input_of(self, value: Any, place: str) -> ChoiceQuestion:
+        """Make an example of a mapping with `text` and `choices`."""
+        if not isinstance(value, Mapping) or not {"text", "choices"} <= {*value} or len(value["choices"]) < 2:
+            raise DataError(f"{place} is {value!r}; give a mapping with `text` and a list of two or more `choices`")
+        return ChoiceQuestion(str(value["text"]), tuple(map(str, value["choices"])), "", place)
+
+    def _choices(self, record: Record) -> list[str]:
         if isinstance(self.choices_columns, str):
             choices = [str(one).strip() for one in list_of(record, self.choices_columns, what="choices")]
         else:
             choices = [text_of(record, column) for column in self.choices_columns]
         if len(choices) < 2:
             raise DataError(f"{record.place}: {len(choices)} choice only; give two or more")
+        return choices
+
+    def _example(self, record: Record) -> ChoiceQuestion:
+        choices = self._choices(record)
         label = label_of(record.fields[self.label_column], record.place, self.label_column)
         letters = [chr(ord("A") + number) for number in range(len(choices))]
         for names in ([str(number) for number in range(len(choices))], letters, choices):
@@ -154,6 +178,12 @@ class MultipleChoiceTask(TextTask[ChoiceQuestion]):
                 "prediction": int(row.argmax()),
                 "probabilities": [round(share, 6) for share in row.softmax(-1).tolist()],
             }
+
+    def in_short(self, prediction: Mapping[str, Any]) -> str:
+        """Return the number of the choice, its probability and its text between tabs."""
+        number = prediction["prediction"]
+        choice = " ".join(prediction["choices"][number].split())
+        return f"{number}\t{prediction['probabilities'][number]:.4f}\t{choice}"
 
     def guess(self, examples: Sequence[ChoiceQuestion]) -> str:
         """Return the number of the choice that is right most often."""

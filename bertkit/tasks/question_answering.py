@@ -169,6 +169,13 @@ class QuestionAnsweringTask(Task[Question]):
                 "others": [{"text": one.text, "probability": round(one.probability, 6)} for one in found[1:]],
             }
 
+    known_fields = ("answers",)
+
+    def in_short(self, prediction: Mapping[str, Any]) -> str:
+        """Return the question's name, the answer and its probability between tabs."""
+        answer = " ".join(prediction["prediction"].split())
+        return f"{prediction['id']}\t{answer}\t{prediction['probability']:.4f}"
+
     def guess(self, examples: Sequence[Question]) -> None:
         """Return None: no answer is found without reading."""
 

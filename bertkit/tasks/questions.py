@@ -75,6 +75,27 @@ class QuestionDataArguments(TaskDataArguments):
             default_split=default_split,
         )
 
+    def read_inputs(self, source: str) -> list[Question]:
+        """Read questions without answers, those of a SQuAD file with the answers it has."""
+        return read_examples(
+            source,
+            self,
+            columns=[self.question_column, self.context_column],
+            example_of=self._unanswered,
+            settings={self.context_column: "context_column", self.question_column: "question_column"},
+            parsers={".json": self._json},
+            default_split="test",
+        )
+
+    def input_of(self, value: Any, place: str) -> Question:
+        """Make an example of a mapping with `question` and `context`."""
+        if not isinstance(value, Mapping) or not all(isinstance(value.get(n), str) for n in ("question", "context")):
+            raise DataError(f"{place} is {value!r}; give a mapping with the texts `question` and `context`")
+        return _question(str(value.get("id", place)), value["question"], value["context"], [], "", place)
+
+    def _unanswered(self, record: Record) -> Question:
+        return self._example(Record(record.place, {**record.fields, self.answers_column: None}))
+
     def _example(self, record: Record) -> Question:
         fields = record.fields
         texts = [fields[name] for name in (self.question_column, self.context_column)]
@@ -111,7 +132,7 @@ class QuestionDataArguments(TaskDataArguments):
                 for paragraph in article["paragraphs"]:
                     for asked in paragraph["qas"]:
                         place = f"{path}, question {asked['id']}"
-                        answers = [] if asked.get("is_impossible") else asked["answers"]
+                        answers = [] if asked.get("is_impossible") else asked.get("answers", [])
                         yield _question(
                             str(asked["id"]), asked["question"], paragraph["context"], answers, title, place
                         )

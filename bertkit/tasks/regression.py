@@ -12,7 +12,7 @@ from bertkit.data.health import Finding
 from bertkit.tasks.labelled_data import LabelledDataArguments, LabelledText
 from bertkit.tasks.sources import is_missing
 from bertkit.tasks.task import TaskEvaluation
-from bertkit.tasks.texts import TextArguments, TextTask, rows_of, texts_of
+from bertkit.tasks.texts import TextArguments, TextTask, in_a_line, rows_of, texts_of
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +46,10 @@ class ScoredDataArguments(LabelledDataArguments):
         if not np.isfinite(number):
             raise DataError(f"{place}: {value!r} is no number; name the column of the numbers by data.label_column")
         return ScoredText(text, text_pair, str(value).strip(), place)
+
+    def unlabelled(self, text: str, text_pair: str | None, place: str) -> ScoredText:
+        """Make an example whose number is not known, ""."""
+        return ScoredText(text, text_pair, "", place)
 
 
 @dataclass(kw_only=True)
@@ -110,6 +114,10 @@ class RegressionTask(TextTask[ScoredText]):
         for example, row in zip(examples, rows_of(evaluation), strict=True):
             label = float(example.label) if example.label else None
             yield {**texts_of(example), "label": label, "prediction": round(float(row[0]), 6)}
+
+    def in_short(self, prediction: Mapping[str, Any]) -> str:
+        """Return number and text between tabs."""
+        return f"{prediction['prediction']:.4f}\t{in_a_line(prediction)}"
 
     def guess(self, examples: Sequence[ScoredText]) -> float:
         """Return the mean."""

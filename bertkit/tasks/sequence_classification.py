@@ -13,7 +13,7 @@ from bertkit.tasks.class_weights import ClassWeights, class_weights, refuse_unkn
 from bertkit.tasks.health import check_labels, check_texts
 from bertkit.tasks.labelled_data import LabelledDataArguments, LabelledText
 from bertkit.tasks.task import TaskEvaluation
-from bertkit.tasks.texts import TextArguments, TextTask, rounded, rows_of, texts_of
+from bertkit.tasks.texts import TextArguments, TextTask, in_a_line, rounded, rows_of, texts_of
 
 if TYPE_CHECKING:
     import torch
@@ -109,6 +109,11 @@ class SequenceClassificationTask(TextTask[LabelledText]):
                 "prediction": self.label_names[int(row.argmax())],
                 "probabilities": rounded(self.label_names, row.softmax(-1).tolist()),
             }
+
+    def in_short(self, prediction: Mapping[str, Any]) -> str:
+        """Return label, probability and text between tabs."""
+        label = prediction["prediction"]
+        return f"{label}\t{prediction['probabilities'][label]:.4f}\t{in_a_line(prediction)}"
 
     def guess(self, examples: Sequence[LabelledText]) -> str:
         """Return the most frequent label, the first in the alphabet of equally frequent ones."""

@@ -5,6 +5,7 @@ A label that is missing is an error.
 """
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from bertkit.data.errors import DataError, listed, one_line
 from bertkit.data.keyed_random import keyed_permutation
 from bertkit.data.records import RECORD_FORMS, Record, file_form, read_file, read_records
 
+STANDARD_INPUT = "-"
 HOLD_OUT_SEED = 0  # not the run's seed: runs that differ in it alone are evaluated on the same examples
 
 
@@ -90,6 +92,29 @@ class TaskDataArguments:
         Raises:
             DataError: a source that is not there, is empty or cannot be read, or a row that is no example, named by file and
                 line.
+        """
+        raise NotImplementedError
+
+    def read_inputs(self, source: str) -> list[Any]:
+        """Read examples without labels: what a model is asked about; in a .txt file each line is one.
+
+        Args:
+            source: a file, a dataset, or - for standard input.
+
+        Raises:
+            DataError: as `read`.
+        """
+        raise NotImplementedError
+
+    def input_of(self, value: Any, place: str) -> Any:
+        """Make an example without label of what a program has.
+
+        Args:
+            value: a text, a list, a mapping: what the task takes.
+            place: which one it is, for messages.
+
+        Raises:
+            DataError: it is something else.
         """
         raise NotImplementedError
 
@@ -211,8 +236,7 @@ def read_examples(
             records = dataset_records(name.removeprefix("hub:"), default_split)
             examples += [example_of(record) for record in _with_columns(records, columns, settings, has_header=False)]
         else:
-            path, form = _file(name, arguments)
-            content = read_file(path)
+            path, form, content = _content(name, arguments)
             if form in parsers:
                 examples += parsers[form](path, content)
             else:
@@ -229,7 +253,10 @@ def read_examples(
     return examples
 
 
-def _file(name: str, arguments: TaskDataArguments) -> tuple[Path, str]:
+def _content(name: str, arguments: TaskDataArguments) -> tuple[Path, str, bytes]:
+    """Return a file's path, form and bytes; - is standard input, of lines of text unless data.form says otherwise."""
+    if name == STANDARD_INPUT:
+        return Path("standard input"), arguments.form or ".txt", sys.stdin.buffer.read()
     path = Path(name).expanduser()
     if not path.is_file():
         what = (
@@ -242,7 +269,7 @@ def _file(name: str, arguments: TaskDataArguments) -> tuple[Path, str]:
             f"{name}: the form of {path.name} is not known by its ending; use {', '.join(arguments.forms)} or .gz, or say "
             "it by data.form"
         )
-    return path, form
+    return path, form, read_file(path)
 
 
 def dataset_records(name: str, default_split: str) -> Iterator[Record]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from bertkit.data.errors import DataError
 from bertkit.data.records import Record, decode_text, split_lines
@@ -56,6 +56,36 @@ class TaggedDataArguments(TaskDataArguments):
             parsers={**forms, ".conllu": self._conllu},
             default_split=default_split,
         )
+
+    def read_inputs(self, source: str) -> list[TaggedSentence]:
+        """Read sentences without tags; in a .txt file each line is one, its words between spaces."""
+        forms = {form: self._columns for form in self.other_forms if form not in (".conllu", ".txt")}
+        return read_examples(
+            source,
+            self,
+            columns=[self.words_column],
+            example_of=self._untagged,
+            settings={self.words_column: "words_column"},
+            parsers={**forms, ".conllu": self._conllu, ".txt": self._lines},
+            default_split="test",
+        )
+
+    def input_of(self, value: Any, place: str) -> TaggedSentence:
+        """Make an example of a text, its words between spaces, or of a list of words."""
+        words = value.split() if isinstance(value, str) else value
+        if not isinstance(words, list | tuple) or not words or not all(isinstance(word, str) for word in words):
+            raise DataError(f"{place} is {value!r}; give a text, or a list of words")
+        return TaggedSentence(tuple(words), ("",) * len(words), place)
+
+    def _untagged(self, record: Record) -> TaggedSentence:
+        value = record.fields[self.words_column]
+        words = value.split() if isinstance(value, str) else list_of(record, self.words_column, what="words")
+        return TaggedSentence(tuple(words), ("",) * len(words), record.place)
+
+    def _lines(self, path: Path, content: bytes) -> Iterator[TaggedSentence]:
+        for number, line in enumerate(split_lines(decode_text(path, content)), 1):
+            if words := line.split():
+                yield TaggedSentence(tuple(words), ("",) * len(words), f"{path}, line {number}")
 
     def _example(self, record: Record) -> TaggedSentence:
         words = list_of(record, self.words_column, what="words")

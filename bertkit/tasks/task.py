@@ -123,6 +123,8 @@ class Task(Generic[AnyExample]):
     label_counts: ClassVar[Mapping[str, str]] = {"num_items_in_batch": "labels"}
     """Argument of the model's forward -> batch entry whose labels it counts."""
     loss_terms: ClassVar[tuple[str, ...]] = ("loss",)
+    known_fields: ClassVar[tuple[str, ...]] = ("label",)
+    """Fields of a prediction that hold what people said, and are left out where they said nothing."""
 
     def __init__(
         self,
@@ -183,6 +185,14 @@ class Task(Generic[AnyExample]):
 
     def predictions(self, examples: Sequence[AnyExample], evaluation: TaskEvaluation) -> Iterator[dict[str, Any]]:
         """Yield for each example what stands in a predictions file: its text, its label and what the model says."""
+        raise NotImplementedError
+
+    def in_short(self, prediction: Mapping[str, Any]) -> str:
+        """Return what a prediction says as the task's own kind of file has it, a line or several.
+
+        Args:
+            prediction: one of `predictions`.
+        """
         raise NotImplementedError
 
     def guess(self, examples: Sequence[AnyExample]) -> Any:

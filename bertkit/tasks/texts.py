@@ -193,6 +193,12 @@ def texts_of(example: Any) -> dict[str, str]:
     return {"text": example.text, **({} if example.text_pair is None else {"text_pair": example.text_pair})}
 
 
+def in_a_line(prediction: Mapping[str, Any]) -> str:
+    """Return the text of a prediction, or both, as columns of a line."""
+    texts = [prediction[name] for name in ("text", "text_pair") if name in prediction]
+    return "\t".join(" ".join(text.split()) for text in texts)
+
+
 def rounded(names: Sequence[str], shares: Sequence[float]) -> dict[str, float]:
     """Return probabilities by label, as a predictions file holds them."""
     return {name: round(share, 6) for name, share in zip(names, shares, strict=True)}

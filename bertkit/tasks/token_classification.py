@@ -173,6 +173,13 @@ class TokenClassificationTask(Task[TaggedSentence]):
             }
             word = last
 
+    known_fields = ("tags",)
+
+    def in_short(self, prediction: Mapping[str, Any]) -> str:
+        """Return a word and its tag a line, as in a .conll file, and a blank line."""
+        pairs = zip(prediction["words"], prediction["predictions"], strict=True)
+        return "".join(f"{word}\t{tag}\n" for word, tag in pairs)
+
     def guess(self, examples: Sequence[TaggedSentence]) -> str:
         """Return the most frequent tag."""
         counts = Counter(tag for example in examples for tag in example.tags)
