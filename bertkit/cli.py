@@ -17,6 +17,7 @@ VERBS = {
     "finetune": "fine-tune a checkpoint on labelled text",
     "average": "average the weights of a run's last checkpoints into a new one",
     "evaluate": "evaluate a checkpoint on text, labelled text, minimal pairs or translations",
+    "compare": "compare two fine-tuned models on the same examples",
     "predict": "label, tag, answer, fill, translate or continue new text",
     "features": "turn text into vectors with a frozen checkpoint",
     "import": "make a checkpoint of weights that another program wrote (AllenAI's ELMo)",

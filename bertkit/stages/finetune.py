@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertkit.config import ConfigError, RecipeParser, choose, overrule, spell_out_switches, value_of
 from bertkit.stages import model_section, task_model
+from bertkit.stages.repetitions import Repetition, repetitions
 from bertkit.tasks import TASKS
 from bertkit.training.arguments import LENGTHS, TrainingArguments
 
@@ -55,6 +56,13 @@ def build_parser(arguments: Sequence[str]) -> RecipeParser:
         help="Train once with each of these, as [0,1,2], in output_dir/seed-<n>, and give mean and standard deviation; "
         "default: once with training.seed, in output_dir itself.",
     )
+    parser.add_argument(
+        "--folds",
+        type=int | None,
+        default=None,
+        help="Cross-validation: divide the training examples into this number of parts, train once for each with it as the "
+        "evaluation part, in output_dir/fold-<n>, and give mean and standard deviation. data.eval is not given then.",
+    )
     parser.add_argument("--quiet", type=bool, default=False, help="No progress bar, no lines but warnings and errors.")
     parser.set_defaults(_DEFAULTS)
     if all(value_of(length, arguments, "null") == "null" for length in LENGTHS):
@@ -93,22 +101,21 @@ def finetune(recipe: "Namespace", resolved: str) -> None:
     resume_from = recipe.training.resume_from_checkpoint
     with ExitStack() as stack:
         checkpoints = {
-            seed: stack.enter_context(run_folder(folder, resume_from_checkpoint=resume_from, processes=processes))
-            for seed, folder in _run_folders(recipe).items()
+            one: stack.enter_context(run_folder(one.folder, resume_from_checkpoint=resume_from, processes=processes))
+            for one in repetitions(recipe)
         }
         _train(recipe, resolved, processes, checkpoints)
     processes.destroy_process_group()
 
 
 def _train(
-    recipe: "Namespace", resolved: str, processes: "PartialState", checkpoints: Mapping[int, Path | None]
+    recipe: "Namespace", resolved: str, processes: "PartialState", checkpoints: Mapping[Repetition, Path | None]
 ) -> None:
     from bertkit.stages.findings import report
     from bertkit.stages.task_runs import TaskRuns, write_results
     from bertkit.tasks.health import cheap_checks
 
     quiet = recipe.quiet or not processes.is_main_process
-    folders = _run_folders(recipe)
     with processes.main_process_first():
         start_from, tokenizer, parts = read_examples(recipe, filter(None, checkpoints.values()))
     task = TASKS[recipe.task.name].from_examples(recipe.task, tokenizer, parts["train"])
@@ -117,24 +124,27 @@ def _train(
         print(_describe(parts, task))
     report(cheap_checks(task, parts, runs.batches), is_main_process=processes.is_main_process)
     outcomes: list[dict[str, Any]] = []
-    for seed, folder in folders.items():
-        if not quiet and len(folders) > 1:
-            print(f"\nseed {seed}, in {folder}", flush=True)
-        outcome = runs.run(seed, folder, resume_from=checkpoints[seed])
+    for one, checkpoint in checkpoints.items():
+        if not quiet and one.name:
+            print(f"\n{one.name}, in {one.folder}", flush=True)
+        if one.fold is not None:
+            runs = runs.on(one.fold.parts(parts))
+        outcome = runs.run(one.seed, one.folder, resume_from=checkpoint)
         if outcome is None:
             return
-        outcomes.append(outcome)
+        outcomes.append(outcome if one.fold is None else {"fold": one.fold.number, **outcome})
+    if recipe.folds is not None:  # every example was evaluated on
+        parts = {**parts, "train": (whole := [*parts["train"], *parts["eval"]]), "eval": whole}
     if processes.is_main_process:
         results = write_results(Path(recipe.output_dir), task, parts, outcomes)
         if not quiet:
             from bertkit.tasks.results import format_results
 
             print(f"\n{format_results(results)}\n")
-            for seed, folder in folders.items():
-                print(f"best checkpoint{f' of seed {seed}' if len(folders) > 1 else ''}: {folder / 'best'}")
-            print(
-                f"results: {Path(recipe.output_dir) / 'results.json'}; predictions: predictions_*.jsonl beside the checkpoints"
-            )
+            for one in checkpoints:
+                print(f"best checkpoint{f' of {one.name}' if one.name else ''}: {one.folder / 'best'}")
+            path = Path(recipe.output_dir) / "results.json"
+            print(f"results: {path}; predictions: predictions_*.jsonl beside the checkpoints")
 
 
 def read_examples(
@@ -172,18 +182,6 @@ def read_examples(
         remedy = "go on with that one, or start anew with another --output_dir"
         task_model.refuse_foreign_tokenizer(tokenizer, checkpoint, remedy=remedy)
     return start_from, tokenizer, load_parts(recipe.data)
-
-
-def _run_folders(recipe: "Namespace") -> dict[int, Path]:
-    """Return the folder of each seed's run: `output_dir` itself, or one in it for each of `--seeds`."""
-    output_dir = Path(recipe.output_dir)
-    if recipe.seeds is None:
-        return {recipe.training.seed: output_dir}
-    if not recipe.seeds or len(set(recipe.seeds)) < len(recipe.seeds):
-        raise ConfigError(f"--seeds is {recipe.seeds}; give one or more, each once, as [0,1,2]")
-    if recipe.training.resume_from_checkpoint not in (None, "auto"):
-        raise ConfigError("with --seeds, training.resume_from_checkpoint takes `auto` only: each run has its own")
-    return {seed: output_dir / f"seed-{seed}" for seed in recipe.seeds}
 
 
 def _describe(parts: Mapping[str, Sequence[Any]], task: "Task[Any]") -> str:

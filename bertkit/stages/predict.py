@@ -25,8 +25,8 @@ def build_parser() -> RecipeParser:
     parser.add_argument(
         "input",
         type=str,
-        help="File of what it is asked about, or - for standard input: a text a line (.txt), records with the columns that it was "
-        "trained on (.jsonl, .csv, .tsv, .parquet; each also .gz), a .conll or a SQuAD .json file. Masked language models take "
+        help="File of what it is asked about, or - for standard input: a text a line (.txt), records with the columns that it "
+        "was trained on (.jsonl, .csv, .tsv, .parquet; also .gz), a .conll or a SQuAD .json file. Masked language models take "
         "texts with the mask token, causal ones beginnings of texts, models that translate sources.",
     )
     parser.add_argument(

@@ -55,6 +55,18 @@ class TaskRuns:
         """The examples tokenized, by part; those of training for looking at, each run shuffles its own."""
         return {part: self.task.batches(examples, training=False) for part, examples in self.parts.items()}
 
+    def on(self, parts: Mapping[str, Sequence[Any]]) -> "TaskRuns":
+        """Return trainings of the same task on other examples."""
+        return TaskRuns(
+            self.recipe,
+            self.resolved,
+            self.task,
+            parts,
+            start_from=self.start_from,
+            processes=self.processes,
+            quiet=self.quiet,
+        )
+
     def run(self, seed: int, folder: Path, *, resume_from: Path | None) -> dict[str, Any] | None:
         """Train once, and write what the best checkpoint says of the other parts.
 
@@ -93,7 +105,7 @@ class TaskRuns:
         recipe, task = self.recipe, self.task
         model = self._model(seed, resume_from)
         # The recipe of this run alone: it repeats the run, whatever other seeds there were.
-        run_recipe = {**yaml.safe_load(self.resolved), "output_dir": str(output_dir), "seeds": None}
+        run_recipe = {**yaml.safe_load(self.resolved), "output_dir": str(output_dir), "seeds": None, "folds": None}
         run_recipe["training"]["seed"] = seed
         run_yaml = yaml.safe_dump(run_recipe, sort_keys=False, allow_unicode=True)
         if resume_from is not None:

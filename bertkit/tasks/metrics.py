@@ -230,7 +230,7 @@ class AnswerScores(_Metric):
         for prediction, right in zip(predictions, references, strict=True):
             right = list(right) or [""]
             exact.append(any(_normalised(prediction) == _normalised(answer) for answer in right))
-            f1.append(max(_word_f1(prediction, answer) for answer in right))
+            f1.append(best_word_f1(prediction, right))
         return {"exact_match": sum(exact) / len(exact), "f1": sum(f1) / len(f1)}
 
 
@@ -245,6 +245,16 @@ def _word_f1(prediction: str, reference: str) -> float:
         return float(found == true)
     same = sum((Counter(found) & Counter(true)).values())
     return 2 * same / (len(found) + len(true))
+
+
+def best_word_f1(prediction: str, references: Sequence[str]) -> float:
+    """Return the F1 of an answer's words with those of the right answer that is most like it.
+
+    Args:
+        prediction: the answer, "" for none.
+        references: the right ones; none where there is none.
+    """
+    return max(_word_f1(prediction, reference) for reference in references or [""])
 
 
 def answer_metrics(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:

@@ -11,6 +11,7 @@ from bertkit.data.errors import DataError, listed
 from bertkit.data.health import Finding
 from bertkit.tasks.labelled_data import LabelledDataArguments, label_of
 from bertkit.tasks.sequence_classification import in_order
+from bertkit.tasks.significance import Statistics, f1_of
 from bertkit.tasks.sources import is_missing
 from bertkit.tasks.task import TaskEvaluation
 from bertkit.tasks.texts import TextArguments, TextTask, in_a_line, rounded, rows_of, texts_of
@@ -143,6 +144,13 @@ class MultiLabelClassificationTask(TextTask[MultiLabelledText]):
         labels = prediction["predictions"]
         shares = ",".join(f"{prediction['probabilities'][label]:.4f}" for label in labels)
         return f"{','.join(labels)}\t{shares}\t{in_a_line(prediction)}"
+
+    @classmethod
+    def statistics(cls, predictions: Sequence[Mapping[str, Any]]) -> Statistics:
+        """Return the micro F1; see `Task.statistics`."""
+        found = [({*one["predictions"]}, {*one["labels"]}) for one in predictions]
+        right, predicted, true = zip(*((len(a & b), len(a), len(b)) for a, b in found), strict=True)
+        return f1_of(np.array(right), np.array(predicted), np.array(true), "f1_micro")
 
     def guess(self, examples: Sequence[MultiLabelledText]) -> list[str]:
         """Return the labels that more than half of the texts bear, or the most frequent one where none is so frequent."""

@@ -14,6 +14,7 @@ from bertkit.data.packing import pad_to_multiple
 from bertkit.data.records import Record
 from bertkit.tasks.labelled_data import LabelledText, label_of
 from bertkit.tasks.packed_examples import EXAMPLES_MULTIPLE, IGNORED, TokenizedExamples, lay_out, model_inputs
+from bertkit.tasks.significance import Statistics, mean_of
 from bertkit.tasks.sources import TaskDataArguments, list_of, read_examples, text_of
 from bertkit.tasks.task import TaskBatches, TaskEvaluation
 from bertkit.tasks.texts import TextArguments, TextEvaluation, TextTask, rows_of
@@ -184,6 +185,12 @@ class MultipleChoiceTask(TextTask[ChoiceQuestion]):
         number = prediction["prediction"]
         choice = " ".join(prediction["choices"][number].split())
         return f"{number}\t{prediction['probabilities'][number]:.4f}\t{choice}"
+
+    @classmethod
+    def statistics(cls, predictions: Sequence[Mapping[str, Any]]) -> Statistics:
+        """Return the accuracy; see `Task.statistics`."""
+        right = np.array([one["label"] == one["prediction"] for one in predictions])
+        return mean_of(right, "accuracy")
 
     def guess(self, examples: Sequence[ChoiceQuestion]) -> str:
         """Return the number of the choice that is right most often."""

@@ -20,6 +20,7 @@ from bertkit.tasks.packed_examples import (
     model_inputs,
 )
 from bertkit.tasks.questions import Question, QuestionDataArguments
+from bertkit.tasks.significance import Statistics, mean_of
 from bertkit.tasks.task import Task, TaskBatches, TaskEvaluation
 
 if TYPE_CHECKING:
@@ -175,6 +176,13 @@ class QuestionAnsweringTask(Task[Question]):
         """Return the question's name, the answer and its probability between tabs."""
         answer = " ".join(prediction["prediction"].split())
         return f"{prediction['id']}\t{answer}\t{prediction['probability']:.4f}"
+
+    @classmethod
+    def statistics(cls, predictions: Sequence[Mapping[str, Any]]) -> Statistics:
+        """Return the F1 of words; see `Task.statistics`."""
+        from bertkit.tasks.metrics import best_word_f1
+
+        return mean_of(np.array([best_word_f1(one["prediction"], one["answers"]) for one in predictions]), "f1")
 
     def guess(self, examples: Sequence[Question]) -> None:
         """Return None: no answer is found without reading."""

@@ -10,6 +10,7 @@ import numpy as np
 from bertkit.data.errors import DataError
 from bertkit.data.health import Finding
 from bertkit.tasks.labelled_data import LabelledDataArguments, LabelledText
+from bertkit.tasks.significance import Statistics, pearson_of
 from bertkit.tasks.sources import is_missing
 from bertkit.tasks.task import TaskEvaluation
 from bertkit.tasks.texts import TextArguments, TextTask, in_a_line, rows_of, texts_of
@@ -118,6 +119,11 @@ class RegressionTask(TextTask[ScoredText]):
     def in_short(self, prediction: Mapping[str, Any]) -> str:
         """Return number and text between tabs."""
         return f"{prediction['prediction']:.4f}\t{in_a_line(prediction)}"
+
+    @classmethod
+    def statistics(cls, predictions: Sequence[Mapping[str, Any]]) -> Statistics:
+        """Return Pearson's correlation; see `Task.statistics`."""
+        return pearson_of(*(np.array([one[name] for one in predictions]) for name in ("prediction", "label")))
 
     def guess(self, examples: Sequence[ScoredText]) -> float:
         """Return the mean."""

@@ -12,6 +12,7 @@ from bertkit.data.health import Finding
 from bertkit.tasks.class_weights import ClassWeights, class_weights, refuse_unknown_weights
 from bertkit.tasks.health import check_labels, check_texts
 from bertkit.tasks.labelled_data import LabelledDataArguments, LabelledText
+from bertkit.tasks.significance import Statistics, mean_of
 from bertkit.tasks.task import TaskEvaluation
 from bertkit.tasks.texts import TextArguments, TextTask, in_a_line, rounded, rows_of, texts_of
 
@@ -114,6 +115,12 @@ class SequenceClassificationTask(TextTask[LabelledText]):
         """Return label, probability and text between tabs."""
         label = prediction["prediction"]
         return f"{label}\t{prediction['probabilities'][label]:.4f}\t{in_a_line(prediction)}"
+
+    @classmethod
+    def statistics(cls, predictions: Sequence[Mapping[str, Any]]) -> Statistics:
+        """Return the accuracy; see `Task.statistics`."""
+        right = np.array([one["label"] == one["prediction"] for one in predictions])
+        return mean_of(right, "accuracy")
 
     def guess(self, examples: Sequence[LabelledText]) -> str:
         """Return the most frequent label, the first in the alphabet of equally frequent ones."""

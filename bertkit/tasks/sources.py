@@ -188,6 +188,40 @@ def hold_out_groups(
     return _divided(examples, {number for place in order[:count] for number in numbers[place]})
 
 
+def fold_of(
+    examples: Sequence[AnyExample], number: int, count: int, *, whole_groups: bool = False
+) -> tuple[list[AnyExample], list[AnyExample]]:
+    """Divide examples for cross-validation, each group in proportion or as a whole, always in the same way.
+
+    Args:
+        examples: what to divide.
+        number: which fold is held out, from 0.
+        count: folds there are.
+        whole_groups: no group has some in two folds.
+
+    Returns:
+        The examples that stay and those of the fold, both in their order.
+
+    Raises:
+        DataError: fewer examples, or groups, than folds.
+    """
+    groups = _by_group(examples)
+    units = len(groups) if whole_groups else len(examples)
+    if units < count:
+        raise DataError(f"{units} {'texts' if whole_groups else 'examples'} make no {count} folds; lower --folds")
+    held_out: set[int] = set()
+    if whole_groups:
+        numbers_of = list(groups.values())
+        order = keyed_permutation(len(groups), HOLD_OUT_SEED, "fold", "groups")
+        return _divided(examples, {number for place in order[number::count] for number in numbers_of[place]})
+    passed = 0  # where one group's last fold ends, the next one's first begins: folds differ by one example at most
+    for group, numbers in groups.items():
+        order = keyed_permutation(len(numbers), HOLD_OUT_SEED, "fold", group)
+        held_out.update(numbers[place] for turn, place in enumerate(order, passed) if turn % count == number)
+        passed += len(numbers)
+    return _divided(examples, held_out)
+
+
 def _by_group(examples: Sequence[AnyExample]) -> dict[str, list[int]]:
     of_group: dict[str, list[int]] = {}
     for number, example in enumerate(examples):

@@ -8,6 +8,7 @@ import numpy as np
 
 from bertkit.data.health import Finding
 from bertkit.tasks.packed_examples import ExampleOrder, TokenizedExamples, num_tokens
+from bertkit.tasks.significance import Statistics
 from bertkit.tasks.sources import TaskDataArguments
 
 if TYPE_CHECKING:
@@ -193,6 +194,11 @@ class Task(Generic[AnyExample]):
         Args:
             prediction: one of `predictions`.
         """
+        raise NotImplementedError
+
+    @classmethod
+    def statistics(cls, predictions: Sequence[Mapping[str, Any]]) -> Statistics:
+        """Return the metric that two models are compared by, from the records of a predictions file with labels."""
         raise NotImplementedError
 
     def guess(self, examples: Sequence[AnyExample]) -> Any:

@@ -1,7 +1,7 @@
 """Token classification: a tag for every word of a sentence, learned and read at the word's first piece."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -13,6 +13,7 @@ from bertkit.data.errors import DataError, listed
 from bertkit.data.health import Finding
 from bertkit.tasks.class_weights import ClassWeights, class_weights, refuse_unknown_weights
 from bertkit.tasks.packed_examples import IGNORED, Template, TokenizedExamples, end_to_end, lay_out, model_inputs
+from bertkit.tasks.significance import Statistics, f1_of
 from bertkit.tasks.tagged_words import TaggedDataArguments, TaggedSentence
 from bertkit.tasks.task import Task, TaskBatches, TaskEvaluation
 
@@ -83,9 +84,7 @@ class TokenClassificationTask(Task[TaggedSentence]):
     @property
     def marks_spans(self) -> bool:
         """Whether the tags mark spans, as B-person and I-person do; else each word has its own, as a part of speech."""
-        return "O" in self.label_names and all(
-            name == "O" or (name[:2] in ("B-", "I-", "E-", "S-", "L-", "U-")) for name in self.label_names
-        )
+        return marks_spans(self.label_names)
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -179,6 +178,19 @@ class TokenClassificationTask(Task[TaggedSentence]):
         """Return a word and its tag a line, as in a .conll file, and a blank line."""
         pairs = zip(prediction["words"], prediction["predictions"], strict=True)
         return "".join(f"{word}\t{tag}\n" for word, tag in pairs)
+
+    @classmethod
+    def statistics(cls, predictions: Sequence[Mapping[str, Any]]) -> Statistics:
+        """Return the F1 of spans, or the share of words that are right where tags mark none; see `Task.statistics`."""
+        from seqeval.metrics.sequence_labeling import get_entities
+
+        if marks_spans({tag for one in predictions for tag in one["tags"]}):
+            spans = [({*get_entities(one["predictions"])}, {*get_entities(one["tags"])}) for one in predictions]
+            right, predicted, true = zip(*((len(a & b), len(a), len(b)) for a, b in spans), strict=True)
+            return f1_of(np.array(right), np.array(predicted), np.array(true), "f1")
+        agreed = [sum(map(str.__eq__, one["predictions"], one["tags"])) for one in predictions]
+        counts = np.array([agreed, [len(one["tags"]) for one in predictions]], dtype=np.float64).T
+        return Statistics("accuracy", counts, lambda sums: sums[..., 0] / sums[..., 1])
 
     def guess(self, examples: Sequence[TaggedSentence]) -> str:
         """Return the most frequent tag."""
@@ -319,6 +331,18 @@ class TokenClassificationEvaluation:
             **self.task.tag_metrics(predictions, references),
             "loss": float(F.cross_entropy(logits[evaluated], self.tags[evaluated])),
         }
+
+
+def marks_spans(tags: Collection[str]) -> bool:
+    """Return whether tags mark spans of words.
+
+    Args:
+        tags: all that there are.
+
+    >>> marks_spans(["O", "B-person", "I-person"]), marks_spans(["NOUN", "VERB"])
+    (True, False)
+    """
+    return "O" in tags and all(tag == "O" or tag[:2] in ("B-", "I-", "E-", "S-", "L-", "U-") for tag in tags)
 
 
 def _parts(lengths: Sequence[int], room: int) -> Iterator[list[int]]:

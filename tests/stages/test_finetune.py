@@ -219,6 +219,28 @@ def short(command):
     return [*command[:-6], "--training.max_steps", 1, "--training.learning_rate", 0]
 
 
+def test_cross_validation_evaluates_every_training_example_once(command, checkpoint, reviews, tmp_path, capsys):
+    options = ["--model.from", checkpoint, "--data.train", reviews["train"], "--data.test", reviews["test"]]
+    length = ["--training.num_train_epochs", 1, "--task.max_length", 16]
+    assert finetune(*options, *length, "--folds", 3, "--output_dir", tmp_path / "run") == 0
+    results = read(tmp_path / "run" / "results.json")
+    assert [run["fold"] for run in results["runs"]] == [0, 1, 2]
+    assert results["standard_deviation"]["eval"]["accuracy"] is not None and "test" in results["mean"]
+    held_out = [
+        row["text"] for n in range(3) for row in rows(tmp_path / "run" / f"fold-{n}" / "predictions_eval.jsonl")
+    ]
+    texts = [line.split(maxsplit=1)[1] for line in reviews["train"].read_text().splitlines()]
+    assert sorted(held_out) == sorted(texts)
+    for wrong, message in (
+        (["--folds", 1], "--folds is 1; give 2 or more"),
+        (["--folds", 3, "--seeds", "[0,1]"], "give --seeds or --folds, not both"),
+        (["--folds", 3, "--data.eval", reviews["eval"]], "leave data.eval out"),
+        (["--folds", 500], "120 examples make no 500 folds"),
+    ):
+        assert finetune(*options, *length, *wrong, "--output_dir", tmp_path / "wrong") == 2
+        assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_the_pretrained_encoder_is_kept_and_its_twin_has_fresh_weights(command, checkpoint, tmp_path, pooling):
     """One step at a learning rate of 0 shows what the training starts from."""

@@ -17,6 +17,7 @@ from bertkit.tasks.labelled_data import (
     load_parts,
     read_labelled_texts,
 )
+from bertkit.tasks.sources import fold_of, hold_out_groups
 
 COLUMNS = Columns("text", None, "label")
 TEXTS = ['he said "no', "a, b\u2028c", "", "한국어"]
@@ -204,3 +205,26 @@ def test_a_label_and_its_text_may_be_parted_by_a_tab(tmp_path):
         ("pos", "great film yes"),
         ("neg", "bad"),
     ]
+
+
+@given(labels=st.lists(st.sampled_from("abc"), min_size=6, max_size=60), count=st.integers(2, 6))
+def test_folds_are_of_like_size_have_their_share_of_each_label_and_hold_every_example_once(labels, count):
+    examples = [LabelledText(str(number), None, label, "") for number, label in enumerate(labels)]
+    folds = [fold_of(examples, number, count) for number in range(count)]
+    assert sorted(example.text for _, fold in folds for example in fold) == sorted(str(n) for n in range(len(labels)))
+    sizes = [len(fold) for _, fold in folds]
+    assert max(sizes) - min(sizes) <= 1
+    for label in "abc":
+        shares = Counter(sum(example.label == label for example in fold) for _, fold in folds)
+        assert max(shares) - min(shares) <= 1
+    assert all(stays + fold and not {*stays} & {*fold} for stays, fold in folds)
+
+
+def test_whole_groups_are_held_out_whole():
+    examples = [LabelledText(str(number), None, f"article {number % 7}", "") for number in range(40)]
+    for divide in (lambda: fold_of(examples, 1, 3, whole_groups=True), lambda: hold_out_groups(examples, 0.3)):
+        stays, held_out = divide()
+        assert len(stays) + len(held_out) == 40 and held_out
+        assert not {example.label for example in stays} & {example.label for example in held_out}
+    with pytest.raises(DataError, match="7 texts make no 8 folds"):
+        fold_of(examples, 0, 8, whole_groups=True)
