@@ -157,11 +157,12 @@ def _tsv_rows(source: str | Path, text: str) -> Iterator[tuple[str, list[str]]]:
 def _table_records(rows: Iterator[tuple[str, list[str]]], columns: Sequence[str], *, header: bool) -> Iterator[Record]:
     names: list[str] | None = None
     for place, fields in rows:
-        if names is None:
-            names = _header(place, fields, columns) if header else [str(n) for n in range(1, len(fields) + 1)]
-            if header:
-                continue
-        yield _by_column(place, names, fields, header=header)
+        if not header:  # rows may be of unlike length, if those that are asked for are there
+            yield Record(place, {str(number): field for number, field in enumerate(fields, 1)})
+        elif names is None:
+            names = _header(place, fields, columns)
+        else:
+            yield _by_column(place, names, fields)
 
 
 def _header(place: str, fields: list[str], columns: Sequence[str]) -> list[str]:
@@ -173,13 +174,13 @@ def _header(place: str, fields: list[str], columns: Sequence[str]) -> list[str]:
     return fields
 
 
-def _by_column(place: str, names: list[str], fields: list[str], *, header: bool) -> Record:
-    if len(fields) != len(names):
-        first = f"the header has {len(names)}: {listed(names)}" if header else f"the first row has {len(names)}"
+def _by_column(place: str, header: list[str], fields: list[str]) -> Record:
+    if len(fields) != len(header):
         raise DataError(
-            f"{place}: {len(fields)} fields, but {first}; mend the row (in a .csv a comma that is text stands in quotes)"
+            f"{place}: {len(fields)} fields, but the header has {len(header)}: {listed(header)}; mend the row (in a .csv a "
+            "comma that is text stands in quotes)"
         )
-    return Record(place, dict(zip(names, fields, strict=True)))
+    return Record(place, dict(zip(header, fields, strict=True)))
 
 
 def _json_records(source: str | Path, text: str) -> Iterator[Record]:
