@@ -3,9 +3,14 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.corpus import write_corpus
+
+# What a test claims is no matter of milliseconds, which others on the machine decide.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 # Before torch is imported: tiny tensors gain nothing from threads, and wait for them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

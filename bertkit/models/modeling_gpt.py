@@ -82,8 +82,8 @@ class GptConfig(PreTrainedConfig):
     max_position_embeddings: int = 1024
     """Longest example, in tokens."""
     pooling: str = "last"
-    """What of an example a task head reads: the state of its "last" token, which alone has read all of it; the "mean" or "max" of
-    its states; or "concat", last, max and mean joined."""
+    """What of an example a task head reads: the state of its "last" token, which alone has read all of it; the "mean" or "max"
+    of its states; or "concat", last, max and mean joined."""
     initializer_range: float | int = 0.02
     """Standard deviation of fresh weights."""
     layer_norm_eps: float | int = 1e-5

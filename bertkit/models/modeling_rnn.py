@@ -95,8 +95,8 @@ class RnnConfig(PreTrainedConfig):
     classifier_dropout: float | int | None = None
     """Dropout before a task head; hidden_dropout_prob if not given."""
     pooling: str = "concat"
-    """What of an example a task head reads: "concat", its last state and the maximum and mean of all, joined, as ULMFiT does; or one
-    of them, "last", "max" or "mean"."""
+    """What of an example a task head reads: "concat", its last state and the maximum and mean of all, joined, as in ULMFiT; or
+    one of them, "last", "max" or "mean"."""
     initializer_range: float | int = 0.05
     """Standard deviation of fresh embeddings and output layers; recurrent weights are even between ± 1 / sqrt(width)."""
     pad_token_id: int | None = 0

@@ -62,6 +62,15 @@ def small_batch(request):
             "AutoModelForSeq2SeqLM": {"labels": token_labels},
             "AutoModelForNextSentencePrediction": {"labels": integers(0, 2, 3)},
             "AutoModelForSequenceClassification": {"labels": integers(0, 2, 3)},
+            "AutoModelForTokenClassification": {"labels": token_labels.clamp(max=1)},
+            "AutoModelForQuestionAnswering": {
+                "start_positions": integers(0, 10, 3),
+                "end_positions": integers(0, 10, 3),
+            },
+            "AutoModelForMultipleChoice": {
+                "labels": integers(0, 2, 2),
+                "choice_examples": torch.tensor([[0, 1], [2, 0]]),
+            },
         }
         targets = {"decoder_input_ids": integers(1, 61, 3, 10)} if family.config_class().is_encoder_decoder else {}
         return {"input_ids": integers(1, 61, 3, 10), **targets, **labels[auto_class_name]}

@@ -5,8 +5,17 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import BertConfig, BertForMaskedLM, BertForNextSentencePrediction, BertForPreTraining, BertModel
-from transformers import BertForSequenceClassification as NativeForSequenceClassification
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForMultipleChoice,
+    BertForNextSentencePrediction,
+    BertForPreTraining,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertModel,
+)
 from transformers.utils.generic import find_labels
 
 from bertkit.hub.native import from_native_bert
@@ -14,9 +23,12 @@ from bertkit.models.modeling_bert import (
     BERT_PRESETS,
     BertEncoderConfig,
     BertEncoderForMaskedLM,
+    BertEncoderForMultipleChoice,
     BertEncoderForNextSentencePrediction,
     BertEncoderForPreTraining,
+    BertEncoderForQuestionAnswering,
     BertEncoderForSequenceClassification,
+    BertEncoderForTokenClassification,
     BertEncoderModel,
 )
 
@@ -31,8 +43,16 @@ SHAPE = {
     "attention_probs_dropout_prob": 0.0,
     "initializer_range": 0.2,
 }
+HEAD_NAMES = {"classifier": "score", "qa_outputs": "qa_outputs"}  # transformers' and ours
 close = {"atol": 1e-5, "rtol": 1e-5}
 implementations = pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+
+
+def from_native(weights):
+    """Rename weights, those of a task head included."""
+    names = {f"{native}.{part}": f"{ours}.{part}" for native, ours in HEAD_NAMES.items() for part in ("weight", "bias")}
+    head = {names[name]: weight for name, weight in weights.items() if name in names}
+    return head | from_native_bert({name: weight for name, weight in weights.items() if name not in names})
 
 
 def native_and_ours(native_class, our_class, implementation="sdpa", **settings):
@@ -43,18 +63,29 @@ def native_and_ours(native_class, our_class, implementation="sdpa", **settings):
         if name.endswith("bias"):
             torch.nn.init.normal_(parameter, std=0.2)
     ours = our_class(BertEncoderConfig(**SHAPE, **settings)).eval()
-    ours.load_state_dict(from_native_bert(native.state_dict()))
+    ours.load_state_dict(from_native(native.state_dict()))
     native.set_attn_implementation(implementation)
     ours.set_attn_implementation(implementation)
     return native, ours
 
 
 def assert_same_gradients(native, ours):
-    expected = from_native_bert({name: parameter.grad for name, parameter in native.named_parameters()})
+    expected = from_native({name: parameter.grad for name, parameter in native.named_parameters()})
     actual = {name: parameter.grad for name, parameter in ours.named_parameters()}
     assert expected.keys() == actual.keys()
     for name, gradient in expected.items():
         torch.testing.assert_close(actual[name], gradient, **close, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def assert_same_loss_and_gradients(native, ours, expected, actual):
+    torch.testing.assert_close(actual, expected, **close)
+    expected.backward()
+    actual.backward()
+    assert_same_gradients(native, ours)
+
+
+def inputs_of(batch):
+    return {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
 
 
 def padded_batch(lengths=(9, 4, 7)):
@@ -187,31 +218,46 @@ def test_next_sentence_prediction_equals_transformers():
 )
 def test_sequence_classification_equals_transformers_for_every_problem_type(num_labels, problem_type, labels):
     settings = {"num_labels": num_labels, "problem_type": problem_type}
-    torch.manual_seed(0)
-    native = NativeForSequenceClassification(BertConfig(**SHAPE, **settings)).eval()
-    ours = BertEncoderForSequenceClassification(BertEncoderConfig(**SHAPE, **settings)).eval()
-    weights = native.state_dict()
-    head = {"score.weight": weights.pop("classifier.weight"), "score.bias": weights.pop("classifier.bias")}
-    ours.load_state_dict(from_native_bert(weights) | head)
-    batch = padded_batch()
-    del batch["next_sentence_label"]
-    expected, actual = native(**{**batch, "labels": labels}), ours(**{**batch, "labels": labels})
-    torch.testing.assert_close(actual.logits, expected.logits, **close)
-    torch.testing.assert_close(actual.loss, expected.loss, **close)
+    native, ours = native_and_ours(BertForSequenceClassification, BertEncoderForSequenceClassification, **settings)
+    batch = inputs_of(padded_batch())
+    expected, actual = native(**batch, labels=labels), ours(**batch, labels=labels)
+    torch.testing.assert_close(actual.to_tuple(), expected.to_tuple(), **close)
     assert ours.config.problem_type == native.config.problem_type
 
 
 @implementations
-def test_a_packed_example_is_classified_by_the_mean_of_its_own_states(implementation):
-    model = small(BertEncoderForSequenceClassification, pooling="mean", _attn_implementation=implementation)
-    rows, examples, starts = packed_batch()
-    names = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
-    packed = model(**{name: rows[name] for name in names if name in rows}, example_starts=starts).logits
-    for logits, example in zip(packed, examples, strict=True):
-        inputs = {name: example[name] for name in names if name in example}
-        states = model.model(**inputs).last_hidden_state
-        torch.testing.assert_close(logits, model.score(states[0].mean(dim=0)), **close)
-    assert model.model.pooler is None
+def test_token_classification_equals_transformers(implementation):
+    classes = (BertForTokenClassification, BertEncoderForTokenClassification)
+    native, ours = native_and_ours(*classes, implementation, num_labels=5)
+    batch = padded_batch()
+    labels = torch.where(batch["labels"] >= 0, batch["labels"] % 5, -100)
+    expected, actual = (model(**inputs_of(batch), labels=labels) for model in (native, ours))
+    real = batch["attention_mask"].bool()
+    torch.testing.assert_close(actual.logits[real], expected.logits[real], **close)
+    assert_same_loss_and_gradients(native, ours, expected.loss, actual.loss)
+
+
+@implementations
+def test_question_answering_equals_transformers(implementation):
+    native, ours = native_and_ours(BertForQuestionAnswering, BertEncoderForQuestionAnswering, implementation)
+    batch = inputs_of(padded_batch(lengths=(9, 9, 9)))  # transformers' softmax goes over the padding as well
+    answers = {
+        "start_positions": torch.tensor([3, 0, 5]),
+        "end_positions": torch.tensor([8, 0, 12]),
+    }  # 12 is not counted
+    expected, actual = (model(**batch, **answers) for model in (native, ours))
+    torch.testing.assert_close(actual.to_tuple(), expected.to_tuple(), **close)
+    assert_same_loss_and_gradients(native, ours, expected.loss, actual.loss)
+
+
+@implementations
+def test_multiple_choice_equals_transformers(implementation):
+    native, ours = native_and_ours(BertForMultipleChoice, BertEncoderForMultipleChoice, implementation)
+    rows = inputs_of(padded_batch(lengths=(9, 4, 7, 6, 5, 8)))
+    batch = {name: values.view(2, 3, 9) for name, values in rows.items()} | {"labels": torch.tensor([2, 0])}
+    expected, actual = native(**batch), ours(**batch)
+    torch.testing.assert_close(actual.to_tuple(), expected.to_tuple(), **close)
+    assert_same_loss_and_gradients(native, ours, expected.loss, actual.loss)
 
 
 @implementations
@@ -439,7 +485,7 @@ def test_pretraining_compiles_in_one_graph_when_the_collator_hands_everything_ov
         ({"hidden_dropout_prob": 1.5}, "hidden_dropout_prob is 1.5"),
         ({"hidden_act": "gelo"}, "unknown hidden_act 'gelo'; choose from gelu"),
         ({"pad_token_id": 53}, "pad_token_id is 53; it must be below vocab_size 53"),
-        ({"pooling": "max"}, "unknown pooling 'max'; choose from cls, mean"),
+        ({"pooling": "sum"}, "unknown pooling 'sum'; choose from cls, last, mean, max, concat$"),
         ({"initial_attention": "neighbors"}, "unknown initial_attention .neighbors.; choose from random, neighbours"),
     ],
 )

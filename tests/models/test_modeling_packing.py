@@ -11,7 +11,6 @@ from bertkit.models.modeling_packing import (
     first_positions,
     states_at,
 )
-from bertkit.models.modeling_pooling import example_means
 
 rows = st.lists(st.lists(st.integers(1, 5), max_size=3), min_size=1, max_size=3)
 
@@ -83,28 +82,6 @@ def test_without_position_ids_the_first_token_of_a_row_is_taken():
     assert states_at(states, first_positions(states)).tolist() == [[0.0], [3.0]]
 
 
-@given(rows, st.booleans())
-@settings(deadline=None)
-def test_the_mean_of_an_example_is_that_of_its_own_tokens(lengths_by_row, starts_known):
-    position_ids, attention_mask = pack(lengths_by_row)
-    states = torch.randn(*position_ids.shape, 3, generator=torch.Generator().manual_seed(0))
-    ids = example_ids(position_ids, attention_mask)
-    expected = [
-        row_states[row_ids == n].mean(dim=0)
-        for row_states, row_ids in zip(states, ids, strict=True)
-        for n in range(1, int(row_ids.max()) + 1)
-    ]
-    starts = example_start_indices(position_ids, attention_mask)
-    padded = torch.cat([starts, torch.zeros(2, dtype=torch.long)]) if starts_known else None
-    means = example_means(states, attention_mask, position_ids, padded)
-    assert len(means) == len(starts) + (2 if starts_known else 0)
-    for mean, value in zip(means[: len(starts)], expected, strict=True):
-        torch.testing.assert_close(mean, value)
-
-
-def test_the_mean_of_a_padded_row_leaves_its_padding_out():
-    states = torch.randn(2, 4, 3)
-    attention_mask = torch.tensor([[1, 1, 0, 0], [0, 1, 1, 1]])
-    expected = torch.stack([states[0, :2].mean(dim=0), states[1, 1:].mean(dim=0)])
-    torch.testing.assert_close(example_means(states, attention_mask), expected)
-    torch.testing.assert_close(example_means(states), states.mean(dim=1))
+def test_the_first_token_of_a_padded_row_is_behind_its_padding():
+    attention_mask = torch.tensor([[1, 1, 1], [1, 1, 0], [0, 0, 1], [0, 0, 0]])
+    assert first_positions(torch.empty(4, 3, 1), attention_mask).tolist() == [0, 3, 8, 9]

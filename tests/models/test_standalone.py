@@ -24,16 +24,22 @@ PRETRAINING_HEADS = {
     "AutoModelForSeq2SeqLM": "logits",
 }
 
+# A new head's parts: what it has of its own, and whether it reads the pooler as the family's config comes.
+HEAD_PARTS = {
+    "AutoModelForSequenceClassification": {"score"},
+    "AutoModelForTokenClassification": {"score"},
+    "AutoModelForQuestionAnswering": {"qa_outputs"},
+    "AutoModelForMultipleChoice": {"score"},
+}
+READ_THE_POOLER = {"AutoModelForSequenceClassification", "AutoModelForMultipleChoice"}
 MIXING = {"elmo": {"scalar_mix.gamma", "scalar_mix.weights"}}  # what a task head of the family has beside the scores
 TWO_WAYS = {"elmo": "forward_logits"}  # what the family's pretraining head calls its scores
 
 # What is new, so missing from the checkpoint, when a head loads from the checkpoint of another.
 NEW_PARTS = {
-    ("AutoModelForPreTraining", "AutoModelForSequenceClassification"): {"score"},
     ("AutoModelForMaskedLM", "AutoModel"): {"pooler"},
     ("AutoModelForMaskedLM", "AutoModelForPreTraining"): {"model.pooler", "next_sentence_head"},
     ("AutoModelForMaskedLM", "AutoModelForNextSentencePrediction"): {"model.pooler", "next_sentence_head"},
-    ("AutoModelForMaskedLM", "AutoModelForSequenceClassification"): {"model.pooler", "score"},
 }
 
 PROGRAM = """
@@ -67,8 +73,11 @@ for family, saved_head, heads, logits_name in json.loads(sys.argv[3]):
         model, info = auto_class.from_pretrained(folder, output_loading_info=True, **flag)
         parts = {name.removesuffix(".weight").removesuffix(".bias").removesuffix(".dense") for name in info["missing_keys"]}
         report[f"{family} {saved_head} {head}"] = {"new": sorted(parts), "unexpected": sorted(info["unexpected_keys"])}
+        batch = inputs
+        if head == "AutoModelForMultipleChoice":
+            batch = {name: rows[None] for name, rows in inputs.items()}  # one question, a choice a row
         with torch.no_grad():
-            outputs = model(**inputs, output_hidden_states=True)
+            outputs = model(**batch, output_hidden_states=True)
         hidden_states = outputs.get("decoder_hidden_states", outputs.get("hidden_states"))
         assert len(hidden_states) == config.num_hidden_layers + 1
         if head == saved_head:
@@ -80,7 +89,7 @@ for family, saved_head, heads, logits_name in json.loads(sys.argv[3]):
             again = auto_class.from_pretrained(f"{folder}-again", **flag)
             with torch.no_grad():
                 scores = logits_name if head == saved_head else "logits"
-                torch.testing.assert_close(again(**inputs)[scores], outputs[scores])
+                torch.testing.assert_close(again(**batch)[scores], outputs[scores])
             copied = {path.name for path in folder.glob("*.py")}
             assert copied == {path.name for path in pathlib.Path(f"{folder}-again").glob("*.py")}, copied
             assert again.config.auto_map.keys() == {"AutoConfig", *heads}, again.config.auto_map
@@ -127,8 +136,10 @@ def test_every_head_loads_from_every_pretraining_checkpoint(checkpoints, bertkit
     for family, saved_head, heads, _ in saved:
         for head in heads:
             new = NEW_PARTS.get((saved_head, head), set())
-            if head == "AutoModelForSequenceClassification":
-                new = new | MIXING.get(family, set())
+            if head in HEAD_PARTS:
+                new = HEAD_PARTS[head] | MIXING.get(family, set())
+            if head in READ_THE_POOLER and saved_head == "AutoModelForMaskedLM":
+                new = new | {"model.pooler"}
             expected = {"new": sorted(new), "unexpected": []}
             assert report[f"{family} {saved_head} {head}"] == expected, (family, saved_head, head)
 

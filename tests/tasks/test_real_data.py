@@ -14,7 +14,9 @@ FOLDER = Path(os.environ.get("BERTKIT_DATA", ""))
 
 
 def parts(task, **sources):
-    settings = {name: str(FOLDER / value) if name in ("train", "eval", "test") else value for name, value in sources.items()}
+    settings = {
+        name: str(FOLDER / value) if name in ("train", "eval", "test") else value for name, value in sources.items()
+    }
     return load_parts(TASKS[task].data_class(**settings))
 
 
