@@ -121,6 +121,8 @@ class NgramModel:
         places = tokens
         for number in range(1, order):
             ends = np.flatnonzero(ages >= number)  # where n-grams of this order end
+            if not len(ends):  # no text is as long
+                break
             seen, first, of_stream, count = np.unique(
                 places[ends - 1] * self._base + tokens[ends], return_index=True, return_inverse=True, return_counts=True
             )
