@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "bertkit"
 GROUND_FLOOR = {"models", "training", "data", "config", "tokenization"}
-FIRST_FLOOR = {"objectives", "tasks", "features", "evaluation", "hub"}
+FIRST_FLOOR = {"objectives", "tasks", "features", "embeddings", "evaluation", "hub"}
 MAY_IMPORT = {
     "__init__": GROUND_FLOOR | FIRST_FLOOR,
     "cli": {"config", "stages"},
@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "objectives": {"data", "config", "tokenization"},
     "tasks": {"data", "config", "tokenization"},
     "features": {"models", "data", "config", "tokenization", "hub"},
+    "embeddings": {"data", "config", "tokenization"},
     "evaluation": {"data", "config"},
     "hub": {"models", "training", "data", "config"},
     "training": {"data.keyed_random"},

@@ -107,7 +107,9 @@ class BagOfWords:
         if is_regression and arguments.class_weight is not None:
             raise ConfigError("model.class_weight says nothing to regression; leave it out")
         if (arguments.analyzer == "wordpiece") != (tokenizer is not None):
-            remedy = "name one by --tokenizer" if tokenizer is None else "give --model.analyzer wordpiece, or leave it out"
+            remedy = (
+                "name one by --tokenizer" if tokenizer is None else "give --model.analyzer wordpiece, or leave it out"
+            )
             having = "needs a" if tokenizer is None else "takes no"
             raise ConfigError(f"model.analyzer {arguments.analyzer} {having} tokenizer; {remedy}")
         self.arguments = replace(arguments, classifier=classifier)
@@ -144,11 +146,15 @@ class BagOfWords:
         """
         strengths = self.arguments.strengths
         if len(strengths) > 1 and evaluation is None:
-            raise ConfigError(f"model.C is {self.arguments.C}, and there is no evaluation part to choose on; give one number")
+            raise ConfigError(
+                f"model.C is {self.arguments.C}, and there is no evaluation part to choose on; give one number"
+            )
         if self.problem_type == "single_label_classification":
             missing = set(range(len(self.label_names))) - set(np.unique(targets).tolist())
             if missing:
-                raise ConfigError(f"no training text has the label {self.label_names[min(missing)]!r}; a class needs one")
+                raise ConfigError(
+                    f"no training text has the label {self.label_names[min(missing)]!r}; a class needs one"
+                )
         self._learn_ngrams([texts] if text_pairs is None else [texts, text_pairs])
         features = self.features(texts, text_pairs)
         fitted = {strength: self._fit_linear(features, targets, strength) for strength in strengths}
@@ -180,7 +186,9 @@ class BagOfWords:
 
         sides = [texts] if text_pairs is None else [texts, text_pairs]
         if len(sides) != len(self.vocabularies):
-            given, learned = (("a pair" if count == 2 else "single texts") for count in (len(sides), len(self.vocabularies)))
+            given, learned = (
+                ("a pair" if count == 2 else "single texts") for count in (len(sides), len(self.vocabularies))
+            )
             raise ConfigError(f"the bag of words has learned from {learned}, and is given {given}")
         blocks = [
             self._weigh(self._vectorizer(vocabulary=vocabulary).transform(side), number)
@@ -212,7 +220,9 @@ class BagOfWords:
         _write_json(folder / "ngrams.json", self.vocabularies)
         idf = {f"idf.{number}": of_side for number, of_side in enumerate(self.idf)}
         weights = {"coefficients": self.coefficients, "intercepts": self.intercepts, **idf}
-        save_file({name: np.ascontiguousarray(of_name) for name, of_name in weights.items()}, folder / "model.safetensors")
+        save_file(
+            {name: np.ascontiguousarray(of_name) for name, of_name in weights.items()}, folder / "model.safetensors"
+        )
         if self.tokenizer is not None:
             save_tokenizer(self.tokenizer, folder)
 
@@ -323,7 +333,9 @@ class BagOfWords:
         by_length = np.array(columns).reshape(lengths, len(texts), 3)
         return by_length.transpose(1, 0, 2).reshape(len(texts), 3 * lengths)  # (texts, lengths x shares)
 
-    def _fit_linear(self, features: "csr_matrix", targets: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
+    def _fit_linear(
+        self, features: "csr_matrix", targets: np.ndarray, strength: float
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the coefficients, (labels, features), and intercepts, (labels,), of a linear model."""
         if self.problem_type == "multi_label_classification":
             fitted = [self._fit_one_label(features, column, strength) for column in targets.T]
@@ -334,7 +346,9 @@ class BagOfWords:
             return np.pad(coefficients, ((1, 0), (0, 0))), np.pad(intercepts, (1, 0))
         return coefficients, intercepts
 
-    def _fit_one_label(self, features: "csr_matrix", holds: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
+    def _fit_one_label(
+        self, features: "csr_matrix", holds: np.ndarray, strength: float
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the coefficients and the intercept by which one label of several holds or not."""
         if len(np.unique(holds)) < 2:  # nothing to tell apart: the odds, with half a text of either kind added
             odds = np.log((holds.sum() + 0.5) / (len(holds) - holds.sum() + 0.5))

@@ -1,9 +1,9 @@
 """An n-gram language model with modified Kneser-Ney smoothing: what a text's likelihood comes to by counting.
 
-Chen and Goodman 1999, https://doi.org/10.1006/csla.1999.0128, interpolated: of every count a discount is taken, which depends on
-whether the count is 1, 2 or more, and what is taken goes to the distribution behind one token less of context. An n-gram that
-is not of the highest order counts not how often it occurs, but behind how many different tokens. One that begins a text
-has none before it and keeps its own count (Heafield et al. 2013, https://aclanthology.org/P13-2121).
+Chen and Goodman 1999, https://doi.org/10.1006/csla.1999.0128, interpolated: of every count a discount is taken, which
+depends on whether the count is 1, 2 or more, and what is taken goes to the distribution behind one token less of context. An
+n-gram that is not of the highest order counts not how often it occurs, but behind how many different tokens. One that
+begins a text has none before it and keeps its own count (Heafield et al. 2013, https://aclanthology.org/P13-2121).
 
 The n-grams of an order are a sorted array of whole numbers, each made of the place of its context among those of the
 order below and of its last token; so training is sorting, and looking up is binary search.
@@ -159,8 +159,8 @@ class NgramModel:
 def discounts_of(counts: np.ndarray) -> np.ndarray:
     """Return what is taken of counts of 0, 1, 2, and 3 or more, (4,).
 
-    That is Chen and Goodman's estimate from how many n-grams have counts of 1 to 4. A text so small, or so odd, that the estimate
-    takes nothing of a count, or more than there is, has 0.5, 1 and 1.5 taken.
+    That is Chen and Goodman's estimate from how many n-grams have counts of 1 to 4. Of a text so small, or so odd, that the
+    estimate is nothing or less, or cannot be made, 0.5, 1 and 1.5 are taken.
 
     Args:
         counts: (n-grams,) of one order.

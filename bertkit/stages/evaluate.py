@@ -89,7 +89,10 @@ def build_parser() -> RecipeParser:
     parser.add_argument("--num_beams", type=int, default=1, help="Translation: beams of the search; 1 is greedy.")
     parser.add_argument("--lowercase", type=bool, default=False, help="Translation: compare without case.")
     parser.add_argument(
-        "--ngram_train", type=str | None, default=None, help="Ngram: running text to count n-grams in, read as INPUT is."
+        "--ngram_train",
+        type=str | None,
+        default=None,
+        help="Ngram: running text to count n-grams in, read as INPUT is.",
     )
     parser.add_argument("--ngram_order", type=int, default=5, help="Ngram: most tokens of an n-gram, up to 6.")
     parser.add_class_arguments(EvaluatedDataArguments, "data", help="How the input is read")

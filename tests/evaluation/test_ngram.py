@@ -136,7 +136,9 @@ def test_more_context_makes_a_text_that_repeats_itself_likelier():
     assert nats == sorted(nats) and nats[0] < 3 * nats[-1]
 
 
-@pytest.mark.parametrize(("texts", "order", "message"), [([[1]], 0, "from 1 to 6"), ([[1]], 7, "7"), ([], 2, "no text")])
+@pytest.mark.parametrize(
+    ("texts", "order", "message"), [([[1]], 0, "from 1 to 6"), ([[1]], 7, "7"), ([], 2, "no text")]
+)
 def test_what_cannot_be_counted_is_refused(texts, order, message):
     with pytest.raises(ValueError, match=message):
         build(texts, order)
