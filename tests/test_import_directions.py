@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "bertkit"
 GROUND_FLOOR = {"models", "training", "data", "config", "tokenization"}
-FIRST_FLOOR = {"objectives", "tasks", "features", "embeddings", "evaluation", "hub"}
+FIRST_FLOOR = {"objectives", "tasks", "embeddings", "features", "evaluation", "hub"}
 MAY_IMPORT = {
     "__init__": GROUND_FLOOR | FIRST_FLOOR,
     "cli": {"config", "stages"},

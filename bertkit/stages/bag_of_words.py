@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +113,22 @@ def finetune_bag_of_words(
         print(f"best checkpoint: {folder / 'best'}")
         print(f"results: {path}; predictions: predictions_*.jsonl beside the checkpoints")
     return results
+
+
+def spell_out_family(arguments: Sequence[str]) -> list[str]:
+    """Write `--model.family bow` for `--model bow`: as a value of its own it would be lost behind `--model.ngram_max 3`.
+
+    Args:
+        arguments: the command line.
+
+    >>> spell_out_family(["--model", "bow", "--model.ngram_max", "3"]), spell_out_family(["--model=bow"])
+    (['--model.family', 'bow', '--model.ngram_max', '3'], ['--model.family=bow'])
+    """
+    spelled = []
+    for argument, following in pairwise([*arguments, ""]):
+        is_family = (argument, following) == ("--model", FAMILY) or argument == f"--model={FAMILY}"
+        spelled.append(argument.replace("--model", "--model.family", 1) if is_family else argument)
+    return spelled
 
 
 def read_settings(model: str | Mapping[str, Any]) -> "BagOfWordsArguments":

@@ -130,12 +130,13 @@ def evaluate(recipe: "Namespace") -> None:
     disable_progress_bar()  # one for every file of a checkpoint, in the midst of ours
     join_processes()
     accelerator = Accelerator()
-    with accelerator.main_process_first():
-        folder = Path(recipe.checkpoint).expanduser()
-        has_model = not is_tokenizer_alone(folder)
-        if has_model:
+    folder = Path(recipe.checkpoint).expanduser()
+    if is_tokenizer_alone(folder):
+        auto_class, kind = "AutoTokenizer", TOKENIZER
+    else:
+        with accelerator.main_process_first():
             folder = checkpoint_folder(recipe.checkpoint)
-    auto_class, kind = (saved_auto_class(folder), kind_of(folder)) if has_model else ("AutoTokenizer", TOKENIZER)
+        auto_class, kind = saved_auto_class(folder), kind_of(folder)
     if auto_class is None or kind is None:
         raise ConfigError(f"{folder} holds neither a language model nor a classifier, which is what can be evaluated")
     measure = choose_measure(recipe, kind)
