@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from bertkit.tasks.sources import TaskDataArguments
-    from bertkit.tasks.task import Task
+    from bertkit.tasks.task import Task, TaskEvaluation
 
 FILLS = ("AutoModelForMaskedLM", "AutoModelForPreTraining")
 CONTINUES = "AutoModelForCausalLM"
@@ -77,12 +77,17 @@ class Predictor:
         import torch
 
         import bertkit.models  # noqa: F401 (a tokenizer beside a model of bertkit loads without a question)
+        from bertkit.embeddings.bag_of_words import load_bag_of_words
         from bertkit.hub.checkpoints import checkpoint_folder, load_checkpoint, saved_auto_class
         from bertkit.tokenization import load_tokenizer
 
         self.folder = checkpoint_folder(str(checkpoint))
         self.arguments = PredictionArguments(**settings)
         self.quiet = quiet
+        self.bag = load_bag_of_words(self.folder)
+        if self.bag is not None:
+            self.auto_class = None
+            return
         self.auto_class = saved_auto_class(self.folder)
         is_one_of = (self.task_class is not None, self.auto_class in (*FILLS, CONTINUES, TRANSLATES))
         if self.auto_class is None or not any(is_one_of):
@@ -90,7 +95,7 @@ class Predictor:
                 f"{self.folder} has no head to ask ({self.auto_class or 'none'}); give a fine-tuned checkpoint, a masked or "
                 "causal language model, or a model that translates"
             )
-        self.tokenizer = load_tokenizer(self.folder, require=("pad_token",))
+        self.tokenizer: Any = load_tokenizer(self.folder, require=("pad_token",))
         where = device or ("cuda" if torch.cuda.is_available() else "cpu")
         head = "AutoModelForMaskedLM" if self.auto_class == "AutoModelForPreTraining" else self.auto_class
         model: Any = load_checkpoint(self.folder, head)
@@ -108,9 +113,9 @@ class Predictor:
         from bertkit.tasks import TASKS
         from bertkit.tasks.saved import saved_task
 
-        if self.auto_class not in {task.auto_class for task in TASKS.values()}:
+        if self.bag is None and self.auto_class not in {task.auto_class for task in TASKS.values()}:
             return None
-        return TASKS[saved_task(self.recipe, self.folder, self.auto_class)]
+        return TASKS[saved_task(self.recipe, self.folder, self.auto_class or "")]
 
     @cached_property
     def task(self) -> "Task[Any]":
@@ -120,9 +125,12 @@ class Predictor:
         settings = {name: value for name, value in self.recipe.get("task", {}).items() if name in known}
         if self.arguments.max_length is not None:
             settings["max_length"] = self.arguments.max_length
-        return self.task_class.from_config(
-            self.task_class.arguments_class(**settings), self.tokenizer, self.model.config
-        )
+        arguments = self.task_class.arguments_class(**settings)
+        if self.bag is not None:
+            task_class: Any = self.task_class
+            task: Task[Any] = task_class(arguments, None, self.bag.label_names)
+            return task
+        return self.task_class.from_config(arguments, self.tokenizer, self.model.config)
 
     def data(self, **settings: Any) -> "TaskDataArguments":
         """Return how files of examples are read: as in training, but for what is given.
@@ -175,20 +183,29 @@ class Predictor:
         Args:
             examples: the examples.
         """
+        evaluation = self._ask(examples)
+        return [
+            {name: value for name, value in record.items() if name not in self.task.known_fields}
+            for record in self.task.predictions(examples, evaluation)
+        ]
+
+    def _ask(self, examples: Sequence[Any]) -> "TaskEvaluation":
         import torch
         from tqdm import tqdm
 
-        batches = self.task.unlabelled_batches(examples)
+        from bertkit.embeddings.bag_of_words import texts_and_pairs
+
+        task: Any = self.task
+        if self.bag is not None:
+            return task.evaluation_of_scores(examples, self.bag.logits(*texts_and_pairs(examples)))
+        batches = task.unlabelled_batches(examples)
         evaluation, size = batches.evaluation(), self.arguments.batch_size
         with torch.inference_mode():
             for start in tqdm(range(0, len(batches), size), desc="predicting", unit="batch", disable=self.quiet):
                 arrays = batches.batch(start, min(start + size, len(batches)), 0.0)
                 batch = {name: torch.from_numpy(array) for name, array in arrays.items()}
                 evaluation.add(self.model(**self._inputs(batch)), batch)
-        return [
-            {name: value for name, value in record.items() if name not in self.task.known_fields}
-            for record in self.task.predictions(examples, evaluation)
-        ]
+        return evaluation
 
     def _inputs(self, batch: Mapping[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"]:
         """Return what of a batch the model reads, without labels."""

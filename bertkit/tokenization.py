@@ -8,7 +8,7 @@ are saved with the tokenizer, so whoever loads it needs no code of ours.
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -231,6 +231,30 @@ def load_tokenizer(path_or_name: str | Path, *, require: Sequence[str] = ()) -> 
             f"tokenizer {name!r} has no {', '.join(missing)}; use one trained for this, or add what it lacks"
         )
     return tokenizer
+
+
+def word_cutter(*, lowercase: bool) -> tuple[Callable[[str], str], Callable[[str], list[str]]]:
+    """Return how the tokenizers that are trained here read a text before they look for pieces.
+
+    Args:
+        lowercase: read it in lower case.
+
+    Returns:
+        A function that normalises a text, and one that cuts a normalised text into words.
+
+    >>> normalize, cut = word_cutter(lowercase=True)
+    >>> cut(normalize("I don't. 안 봐!"))
+    ['i', 'don', "'", 't', '.', '안', '봐', '!']
+    """
+    from tokenizers import Regex, pre_tokenizers
+
+    normalizer = _build_normalizer(TokenizerArguments(lowercase=lowercase))
+    splitter = pre_tokenizers.Split(Regex(_word_pattern(True)), behavior="removed", invert=True)
+
+    def cut(text: str) -> list[str]:
+        return [word for word, _ in splitter.pre_tokenize_str(text)]
+
+    return normalizer.normalize_str, cut
 
 
 def tokenizer_report(tokenizer: "PreTrainedTokenizerBase", documents: Iterable[list[str]]) -> dict[str, float]:

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "bertkit"
 GROUND_FLOOR = {"models", "training", "data", "config", "tokenization"}
-FIRST_FLOOR = {"objectives", "tasks", "features", "evaluation", "hub", "prediction"}
+FIRST_FLOOR = {"objectives", "tasks", "embeddings", "features", "evaluation", "hub", "prediction"}
 MAY_IMPORT = {
     "__init__": GROUND_FLOOR | FIRST_FLOOR,
     "cli": {"config", "stages"},
@@ -15,8 +15,9 @@ MAY_IMPORT = {
     "objectives": {"data", "config", "tokenization"},
     "tasks": {"data", "config", "tokenization"},
     "features": {"models", "data", "config", "tokenization", "hub"},
+    "embeddings": {"data", "config", "tokenization"},
     "evaluation": {"data", "config"},
-    "prediction": {"models", "data", "config", "tokenization", "hub", "tasks", "evaluation"},
+    "prediction": {"models", "data", "config", "tokenization", "hub", "tasks", "evaluation", "embeddings"},
     "hub": {"models", "training", "data", "config"},
     "training": {"data.keyed_random"},
     "models": set(),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bertkit.config import ConfigError, RecipeParser, nearest
 from bertkit.objectives import OBJECTIVES
-from bertkit.stages.measures import FINE_TUNED, MEASURES, Evaluated
+from bertkit.stages.measures import FINE_TUNED, MEASURES, TOKENIZER, Evaluated
 from bertkit.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -66,7 +66,11 @@ def build_parser() -> RecipeParser:
     """Build the parser of the verb."""
     measures = "; ".join(f"{name}: {measure.does}" for name, measure in MEASURES.items())
     parser = RecipeParser("evaluate", description="Evaluate a checkpoint.")
-    parser.add_argument("checkpoint", type=str, help="Folder or Hub name of the checkpoint.")
+    parser.add_argument(
+        "checkpoint",
+        type=str,
+        help="Folder or Hub name of the checkpoint; for the measure ngram a folder with a tokenizer will do.",
+    )
     parser.add_argument(
         "input",
         type=str,
@@ -103,6 +107,13 @@ def build_parser() -> RecipeParser:
     )
     parser.add_argument("--num_beams", type=int, default=1, help="Translation: beams of the search; 1 is greedy.")
     parser.add_argument("--lowercase", type=bool, default=False, help="Translation: compare without case.")
+    parser.add_argument(
+        "--ngram_train",
+        type=str | None,
+        default=None,
+        help="Ngram: running text to count n-grams in, read as INPUT is.",
+    )
+    parser.add_argument("--ngram_order", type=int, default=5, help="Ngram: most tokens of an n-gram, up to 6.")
     parser.add_class_arguments(EvaluatedDataArguments, "data", help="How the input is read")
     parser.add_argument(
         "--quiet", type=bool, default=False, help="No progress bar; the metrics are printed all the same."
@@ -129,38 +140,54 @@ def evaluate(recipe: "Namespace") -> None:
     from transformers.utils.logging import disable_progress_bar
 
     from bertkit.hub.checkpoints import checkpoint_folder, saved_auto_class
-    from bertkit.tokenization import load_tokenizer
     from bertkit.training.processes import join_processes
 
-    for name in ("batch_size", "num_beams", "max_length", "stride"):
+    for name in ("batch_size", "num_beams", "max_length", "stride", "ngram_order"):
         if recipe[name] is not None and recipe[name] < 1:
             raise ConfigError(f"--{name} is {recipe[name]}; it must be at least 1")
     disable_progress_bar()  # one for every file of a checkpoint, in the midst of ours
     join_processes()
     accelerator = Accelerator()
-    with accelerator.main_process_first():
-        folder = checkpoint_folder(recipe.checkpoint)
-    auto_class, kind = saved_auto_class(folder), kind_of(folder)
-    if auto_class is None or kind is None:
+    folder = Path(recipe.checkpoint).expanduser()
+    auto_class, kind = "AutoTokenizer", kind_of(folder) if is_tokenizer_alone(folder) else None
+    if kind is None:
+        with accelerator.main_process_first():
+            folder = checkpoint_folder(recipe.checkpoint)
+        auto_class, kind = saved_auto_class(folder) or "", kind_of(folder)
+    if kind is None:
         raise ConfigError(
             f"{folder} holds neither a language model nor a head for a task, which is what can be evaluated"
         )
     measure = choose_measure(recipe, kind)
     if accelerator.num_processes > 1 and not MEASURES[measure].shares:
         raise ConfigError(f"the measure {measure} is for one process, not {accelerator.num_processes}")
-    evaluated = Evaluated(recipe, folder, auto_class, kind, load_tokenizer(folder), accelerator)
+    evaluated = Evaluated(recipe, folder, auto_class, kind, accelerator)
     accelerator.print("\n".join(MEASURES[measure].run(evaluated)))
     accelerator.end_training()
 
 
+def is_tokenizer_alone(folder: Path) -> bool:
+    """Return whether a folder holds a tokenizer and no model.
+
+    Args:
+        folder: any folder, or none.
+    """
+    return (folder / "tokenizer.json").is_file() and not (folder / "config.json").is_file()
+
+
 def kind_of(folder: Path) -> str | None:
-    """Return the objective by which a checkpoint's model is pretrained, or `FINE_TUNED`; None for any other head.
+    """Return the objective by which a checkpoint's model is pretrained, `FINE_TUNED` or `TOKENIZER`; None for any other head.
 
     Args:
         folder: a checkpoint folder.
     """
+    from bertkit.embeddings.bag_of_words import load_bag_of_words
     from bertkit.hub.checkpoints import saved_auto_class, saved_family
 
+    if is_tokenizer_alone(folder):
+        return TOKENIZER
+    if load_bag_of_words(folder) is not None:
+        return FINE_TUNED
     auto_class, family = saved_auto_class(folder), saved_family(folder)
     if auto_class in {task.auto_class for task in TASKS.values()}:
         return FINE_TUNED
@@ -185,7 +212,8 @@ def choose_measure(recipe: "Namespace", kind: str) -> str:
     if chosen not in MEASURES:
         raise ConfigError(f"unknown --measure {chosen!r}{nearest(chosen, MEASURES)}")
     if chosen not in fitting:
-        raise ConfigError(f"--measure {chosen} is not for a {kind} model; it has {', '.join(fitting)}")
+        what = kind if kind == TOKENIZER else f"{kind} model"
+        raise ConfigError(f"--measure {chosen} is not for a {what}; it has {', '.join(fitting)}")
     defaults = build_parser().get_defaults()
     for option in {name for measure in MEASURES.values() for name in measure.takes} - {*MEASURES[chosen].takes}:
         if recipe[option] != defaults[option]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertkit.config import ConfigError, RecipeParser, choose, overrule, spell_out_switches, value_of
-from bertkit.stages import model_section, task_model
+from bertkit.stages import bag_of_words, model_section, task_model
 from bertkit.stages.repetitions import Repetition, repetitions
 from bertkit.tasks import TASKS
 from bertkit.training.arguments import LENGTHS, TrainingArguments
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str]) -> None:
     if value_of("model.help", arguments, "false") == "true":
         model_section.print_settings({"family": value_of("model.family", arguments, "bert")})
         return
-    arguments = overrule(LENGTHS, arguments)
+    arguments = bag_of_words.spell_out_family(overrule(LENGTHS, arguments))
     finetune(*build_parser(arguments).read(arguments))
 
 
@@ -91,6 +91,9 @@ def finetune(recipe: "Namespace", resolved: str) -> None:
         recipe: as `build_parser` reads it.
         resolved: the same as YAML, to keep with the checkpoints.
     """
+    if recipe.model.get("family") == bag_of_words.FAMILY:
+        bag_of_words.finetune_bag_of_words(recipe, resolved)
+        return
     from transformers.utils.logging import disable_progress_bar
 
     from bertkit.training.processes import join_processes

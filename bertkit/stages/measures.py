@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 FINE_TUNED = "fine-tuned"
 """The kind of a checkpoint that has learned a task."""
+TOKENIZER = "tokenizer"
+"""The kind of a folder with a tokenizer and no model."""
 _PARTS = ("train", "train_target", "eval", "eval_target", "eval_fraction")  # of a recipe's data; here there is one part
 
 
@@ -33,11 +36,17 @@ class Evaluated:
     """The command line, as `bertkit evaluate` reads it."""
     folder: Path
     auto_class: str
-    """Which head the checkpoint was saved with."""
+    """Which head the checkpoint was saved with; empty for a bag of words, `AutoTokenizer` for a tokenizer alone."""
     kind: str
-    """The objective that such models are pretrained by, or `FINE_TUNED`."""
-    tokenizer: "PreTrainedTokenizerFast"
+    """The objective that such models are pretrained by, `FINE_TUNED` or `TOKENIZER`."""
     accelerator: "Accelerator"
+
+    @cached_property
+    def tokenizer(self) -> "PreTrainedTokenizerFast":
+        """The checkpoint's tokenizer."""
+        from bertkit.tokenization import load_tokenizer
+
+        return load_tokenizer(self.folder)
 
     @property
     def quiet(self) -> bool:
@@ -84,12 +93,15 @@ class Evaluated:
             **({} if self.options.target is None else {"train_target": self.options.target}),
         )
 
-    def store(self, data_class: type) -> "TokenStore":
-        """Tokenize INPUT."""
+    def store(self, data_class: type, source: str | None = None) -> "TokenStore":
+        """Tokenize INPUT, or another source that is read in the same way."""
         from bertkit.data.splits import build_store
 
+        data = self.data(data_class)
+        if source is not None:
+            data = replace(data, train=source)
         with self.accelerator.main_process_first():
-            return build_store(self.data(data_class), self.tokenizer, quiet=self.quiet)
+            return build_store(data, self.tokenizer, quiet=self.quiet)
 
 
 @dataclass(frozen=True)
@@ -161,6 +173,33 @@ def _likelihood(evaluated: Evaluated) -> list[str]:
     )
     read = "from end to end" if context is None else f"windows of {context}, stride {options.stride or context // 2}"
     return [f"{_describe(store, options.input)}; {read}", *_table(_per_unit(-scores.nats.sum(), scores.tokens, store))]
+
+
+def _ngram(evaluated: Evaluated) -> list[str]:
+    from bertkit.data.arguments import DataArguments
+    from bertkit.evaluation.ngram import MAX_ORDER, NgramModel
+    from bertkit.objectives.special_tokens import ends_of_text
+
+    options = evaluated.options
+    if options.ngram_train is None:
+        raise ConfigError("the measure ngram counts in a text that it learns from; name it by --ngram_train")
+    if options.ngram_order > MAX_ORDER:
+        raise ConfigError(f"--ngram_order is {options.ngram_order}; it must be at most {MAX_ORDER}")
+    _, eos_token_id = ends_of_text(evaluated.tokenizer, "causal")
+    store = evaluated.store(DataArguments)
+    train = evaluated.store(DataArguments, options.ngram_train)
+    model = NgramModel(
+        _documents(train),
+        order=options.ngram_order,
+        vocab_size=len(evaluated.tokenizer),
+        eos_token_id=eos_token_id,
+    )
+    scores = model.likelihoods(_documents(store))
+    learned = f"n-grams of up to {options.ngram_order} tokens from {_describe(train, options.ngram_train)}"
+    return [
+        f"{_describe(store, options.input)}; {learned}",
+        *_table(_per_unit(-scores.nats.sum(), scores.tokens, store)),
+    ]
 
 
 def _pseudo_likelihood(evaluated: Evaluated) -> list[str]:
@@ -316,6 +355,13 @@ MEASURES = {
         ("max_length",),
         False,
         _pseudo_likelihood,
+    ),
+    "ngram": Measure(
+        (TOKENIZER, "causal", "bidirectional", "masked"),
+        "the same four as likelihood, of n-grams (modified Kneser-Ney) that are counted in --ngram_train: the floor of a model",
+        ("ngram_train", "ngram_order"),
+        False,
+        _ngram,
     ),
     "minimal_pairs": Measure(
         (*_SCORES,),

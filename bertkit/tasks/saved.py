@@ -14,7 +14,7 @@ def saved_task(recipe: Mapping[str, Any], folder: Path, auto_class: str) -> str:
     Args:
         recipe: the one it was trained with; empty where bertkit did not train it.
         folder: the checkpoint.
-        auto_class: which head it has.
+        auto_class: which head it has; empty for a bag of words, which keeps its recipe.
 
     Raises:
         ConfigError: none of the tasks has such a head.

@@ -98,6 +98,21 @@ class TextTask(Task[AnyExample]):
         targets = np.full((len(examples), *self.target_shape), IGNORED)
         return TextBatches(self, tokenized, targets, seed=0, training=False)
 
+    def evaluation_of_scores(self, examples: Sequence[Any], scores: np.ndarray) -> "TextEvaluation":
+        """Return the evaluation of a model that is no network.
+
+        Args:
+            examples: what it was asked about.
+            scores: (examples, labels) its logits.
+        """
+        import torch
+
+        is_labelled = all(getattr(example, "label", None) != "" for example in examples)  # of predictions none is
+        targets = self.targets(examples) if is_labelled else np.full((len(examples), *self.target_shape), IGNORED)
+        evaluation = TextEvaluation(self, targets, num_scores=scores.shape[1])
+        evaluation.totals = {"logits": torch.from_numpy(scores).float(), "evaluated": torch.ones(len(examples))}
+        return evaluation
+
     def tokenize(self, examples: Sequence[Any]) -> TokenizedExamples:
         """Turn texts into token ids, cut to `max_length`; nothing is padded.
 

@@ -1,11 +1,13 @@
 import json
 import math
+from itertools import pairwise
 
 import pytest
 import torch
 
 from bertkit.cli import main
 from bertkit.data.splits import build_store
+from bertkit.evaluation.ngram import NgramModel
 from bertkit.models import FAMILIES, build_config, build_model
 from bertkit.objectives import OBJECTIVES
 from bertkit.stages.evaluate import _LANGUAGE_MODELS
@@ -130,6 +132,74 @@ def test_pseudo_likelihood_says_that_it_is_one(saved, text, capsys, family):
     assert main(["evaluate", str(folder), str(text), "--measure", "pseudo_likelihood", "--max_length", "20"]) == 0
     output = capsys.readouterr().out
     assert "texts of at most 18 tokens" in output and figures(output)["pseudo-bits per byte"] > 0
+
+
+def evaluate_ngrams(checkpoint, text, *options, train):
+    return main(["evaluate", str(checkpoint), str(text), "--measure", "ngram", f"--ngram_train={train}", *options])
+
+
+@pytest.mark.parametrize("family", ["gpt", "elmo", "bert"])
+def test_ngrams_are_counted_with_any_checkpoints_tokenizer_and_told_in_the_units_of_likelihood(
+    saved, text, tmp_path, capsys, family
+):
+    train = tmp_path / "train.txt"
+    train.write_text("\n\n".join(["The film was good and the scene was dull.", "A very brave story. " * 5] * 3))
+    folder = saved(family)
+    assert evaluate_ngrams(folder, text, "--ngram_order=3", train=train) == 0
+    output = capsys.readouterr().out
+    tokenizer = load_tokenizer(folder)
+
+    def store_of(path):
+        return build_store(OBJECTIVES["causal"].data_class(train=str(path)), tokenizer, quiet=True)
+
+    def documents_of(store):
+        starts = store.document_starts
+        return [store.token_ids[start:end].tolist() for start, end in pairwise(starts)]
+
+    model = NgramModel(
+        documents_of(store_of(train)), order=3, vocab_size=len(tokenizer), eos_token_id=tokenizer.sep_token_id
+    )
+    store = store_of(text)
+    sizes = store.metadata
+    nats = -model.log_probabilities(documents_of(store)).sum()
+    told = figures(output)
+    assert told["loss per token"] == pytest.approx(nats / (sizes.num_tokens + sizes.num_documents), abs=1e-4)
+    words = sizes.num_words + sizes.num_documents
+    assert told["perplexity per word"] == pytest.approx(math.exp(nats / words), rel=1e-4)
+    assert told["bits per byte"] == pytest.approx(nats / math.log(2) / sizes.num_normalised_bytes, abs=1e-4)
+
+
+def test_a_tokenizer_without_a_model_will_do_for_ngrams_and_for_nothing_else(saved, text, tmp_path, capsys):
+    folder, alone = saved("gpt"), tmp_path / "tokenizer"
+    load_tokenizer(folder).save_pretrained(alone)
+    assert evaluate_ngrams(folder, text, train=text) == 0
+    of_checkpoint = capsys.readouterr().out
+    assert main(["evaluate", str(alone), str(text), f"--ngram_train={text}"]) == 0
+    assert capsys.readouterr().out == of_checkpoint
+    assert main(["evaluate", str(alone), str(text), "--measure", "likelihood"]) == 2
+    assert "--measure likelihood is not for a tokenizer; it has ngram" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--measure=ngram"], "learns from; name it by --ngram_train"),
+        (["--measure=ngram", "--ngram_train=nowhere.txt"], "nowhere.txt"),
+        (
+            ["--measure=ngram", "--ngram_train=nowhere.txt", "--ngram_order=7"],
+            "--ngram_order is 7; it must be at most 6",
+        ),
+        (
+            ["--measure=ngram", "--ngram_train=nowhere.txt", "--ngram_order=0"],
+            "--ngram_order is 0; it must be at least 1",
+        ),
+        (["--ngram_order=3"], "it goes with --measure ngram"),
+        (["--measure=ngram", "--stride=3"], "--stride says nothing to the measure ngram"),
+    ],
+)
+def test_ngrams_that_cannot_be_counted_are_one_line(saved, text, capsys, options, message):
+    assert main(["evaluate", str(saved("gpt")), str(text), *options]) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("family", OBJECTIVES["causal"].families)
