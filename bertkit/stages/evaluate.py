@@ -131,9 +131,9 @@ def evaluate(recipe: "Namespace") -> None:
     join_processes()
     accelerator = Accelerator()
     folder = Path(recipe.checkpoint).expanduser()
-    if is_tokenizer_alone(folder):
-        auto_class, kind = "AutoTokenizer", TOKENIZER
-    else:
+    auto_class: str | None = "AutoTokenizer"
+    kind: str | None = TOKENIZER
+    if not is_tokenizer_alone(folder):
         with accelerator.main_process_first():
             folder = checkpoint_folder(recipe.checkpoint)
         auto_class, kind = saved_auto_class(folder), kind_of(folder)
