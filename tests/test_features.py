@@ -562,7 +562,7 @@ def test_vectors_that_cannot_be_written_leave_the_file_that_was_there(tmp_path, 
         aside.write_bytes(b"half of it")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("bertkit.features._write_array", full)
+    monkeypatch.setattr("bertkit.features.files._write_array", full)
     with pytest.raises(ValueError, match=rf"cannot write .*vectors\{form}: No space left on device"):
         save_features(np.ones((2, 3), dtype=np.float32), path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]

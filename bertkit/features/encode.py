@@ -1,4 +1,4 @@
-"""Features: a frozen checkpoint turns texts into vectors, without computing padding.
+"""A frozen checkpoint turns texts into vectors, without computing padding.
 
 Texts of like length share a batch, laid into rows as long as its longest text; where several texts share a row they are
 packed, and none sees another. A vector is pooled over its own text's tokens alone.
@@ -6,22 +6,17 @@ packed, and none sees another. A vector is pooled over its own text's tokens alo
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast, get_args
 
 import numpy as np
-from safetensors import SafetensorError
 
-from bertkit.data.errors import DataError, listed, read_errors
 from bertkit.data.packing import flat_starts, pack_rows, ranges
-from bertkit.data.records import decode_text, file_form, read_file, read_records, split_lines
 
 if TYPE_CHECKING:
     import torch
@@ -32,9 +27,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Pooling: TypeAlias = Literal["cls", "mean", "max", "last"]
-
-INPUT_FORMS = (".txt", ".jsonl", ".csv", ".tsv", ".parquet")
-OUTPUT_FORMS = (".parquet", ".npz", ".safetensors")
 
 _TEXTS_AT_ONCE = 1000  # given to the tokenizer together
 _FULL_ENOUGH = 8  # a batch that is filled to this part may end where the next text is shorter
@@ -363,121 +355,3 @@ def _pack(examples: _Examples, numbers: np.ndarray, *, pad_token_id: int) -> tup
         flat_inputs["position_ids"] = lay(ranges(np.zeros_like(lengths), lengths), 1)  # 0 would start a text
     example_of = lay(np.repeat(np.arange(len(numbers)), lengths), len(numbers))
     return {name: flat.reshape(num_rows, seq) for name, flat in flat_inputs.items()}, example_of
-
-
-# Files
-
-
-def read_texts(
-    source: str | Path, *, text_column: str = "text", text_pair_column: str | None = None
-) -> tuple[list[str], list[str] | None]:
-    """Read the texts of a file, one a row; the n-th text is that of the n-th row.
-
-    Args:
-        source: a file: .txt has a text a line; .jsonl, .csv, .tsv (without quoting) and .parquet have columns. Each may
-            be gzipped (.gz). "-" is standard input, a text a line.
-        text_column: column of the text.
-        text_pair_column: column of the second text, for pairs.
-
-    Returns:
-        The texts, and the second texts if asked for. An empty line or field, or a null, is an empty text, so that no
-        row is lost. Only a blank line between the records of a .jsonl, a .csv, or a .tsv with several columns is no row.
-
-    Raises:
-        DataError: a file that is not there, is empty or cannot be read, a column it does not have, or a value that is
-            no text, named by its place.
-    """
-    path = Path(source).expanduser()
-    standard_input = str(source) == "-"
-    form = ".txt" if standard_input else file_form(path)[0]
-    if form not in INPUT_FORMS:
-        raise DataError(
-            f"{source}: its ending tells no form; give a file in {', '.join(INPUT_FORMS)}, or these with .gz"
-        )
-    if form == ".txt" and text_pair_column is not None:
-        raise DataError(
-            f"{source}: lines have no column {text_pair_column!r}; pairs come from {', '.join(INPUT_FORMS[1:])}"
-        )
-    columns = [text_column, *([] if text_pair_column is None else [text_pair_column])]
-    if standard_input:
-        with read_errors(source):
-            content = sys.stdin.buffer.read()
-    else:
-        content = read_file(path)
-    if form == ".txt":
-        rows: list[tuple[str, ...]] = [(line,) for line in split_lines(decode_text(source, content))]
-    else:
-        rows = [_row(place, fields, columns) for place, fields in read_records(source, form, content, columns)]
-    if not rows:
-        raise DataError(f"{source} holds no text; give a file with at least one row")
-    texts, *pairs = (list(column) for column in zip(*rows, strict=True))
-    return texts, pairs[0] if pairs else None
-
-
-def save_features(features: np.ndarray, path: str | Path) -> None:
-    """Write vectors to a file whose ending says in which form.
-
-    Args:
-        features: (texts, features) float32 or float16.
-        path: .parquet has a row a text, `row` (its number, from 0) and `features` (a list of fixed size); .npz and
-            .safetensors have one array, `features`. Missing folders are made.
-
-    Raises:
-        ValueError: another ending, or a place that cannot be written to; a file that was there is as it was.
-    """
-    path = Path(path)
-    form = output_form(path)
-    aside = path.with_name(f".{path.stem}.{os.getpid()}{form}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_array(features, aside, form)
-        aside.replace(path)
-    except (OSError, SafetensorError) as error:
-        reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-        raise ValueError(f"cannot write {path}: {reason}; give an --output that can be written to") from error
-    finally:
-        with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
-
-
-def _write_array(features: np.ndarray, path: Path, form: str) -> None:
-    if form == ".npz":
-        np.savez(path, features=features)
-    elif form == ".safetensors":
-        from safetensors.numpy import save_file
-
-        save_file({"features": np.ascontiguousarray(features)}, path)
-    else:
-        import pyarrow
-        import pyarrow.parquet
-
-        vectors = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(features.reshape(-1)), features.shape[1])
-        rows = pyarrow.array(np.arange(len(features)))
-        pyarrow.parquet.write_table(pyarrow.table({"row": rows, "features": vectors}), path)
-
-
-def output_form(path: str | Path) -> str:
-    """Return the ending of a file of vectors, in lower case.
-
-    Raises:
-        ValueError: it is none of those that `save_features` writes.
-    """
-    form = Path(path).suffix.lower()
-    if form not in OUTPUT_FORMS:
-        raise ValueError(
-            f"{path}: vectors are not written as {form or 'a file without ending'!r}; give {', '.join(OUTPUT_FORMS)}"
-        )
-    return form
-
-
-def _row(place: str, fields: Mapping[str, Any], columns: list[str]) -> tuple[str, ...]:
-    """Return the texts of one record."""
-    row = []
-    for column in columns:
-        if column not in fields:
-            raise DataError(f"{place}: no column {column!r}; there are {listed(fields)}")
-        value = fields[column]
-        if value is not None and not isinstance(value, str):
-            raise DataError(f"{place}: column {column!r} holds {type(value).__name__}; name the column of the text")
-        row.append(value or "")
-    return tuple(row)
