@@ -1,18 +1,30 @@
 """Features: a frozen checkpoint turns texts into vectors."""
 
-from bertkit.features.encode import Pooling, cut_batches, extract_features, load_encoder, pool
+from bertkit.features.batches import cut_batches
+from bertkit.features.encode import FeatureExtractor, Vectors, extract_features, extract_word_features, load_encoder
 from bertkit.features.files import OUTPUT_FORMS, output_form, save_features
-from bertkit.features.texts import INPUT_FORMS, read_texts
+from bertkit.features.pooling import pool
+from bertkit.features.settings import FeatureSettings, Layer, Level, Pooling, WordPooling, Words
+from bertkit.features.texts import INPUT_FORMS, read_texts, stream_texts
 
 __all__ = [
     "INPUT_FORMS",
     "OUTPUT_FORMS",
+    "FeatureExtractor",
+    "FeatureSettings",
+    "Layer",
+    "Level",
     "Pooling",
+    "Vectors",
+    "WordPooling",
+    "Words",
     "cut_batches",
     "extract_features",
+    "extract_word_features",
     "load_encoder",
     "output_form",
     "pool",
     "read_texts",
     "save_features",
+    "stream_texts",
 ]

@@ -7,16 +7,18 @@ packed, and none sees another. A vector is pooled over its own text's tokens alo
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import numpy as np
 
-from bertkit.data.packing import flat_starts, pack_rows, ranges
+from bertkit.features.batches import cut_batches, lay_batch
+from bertkit.features.pooling import CONCATENATED, pool
+from bertkit.features.settings import FeatureSettings, Layer, Pooling, WordPooling, Words
+from bertkit.features.tokens import choose_max_length, tokenize
 
 if TYPE_CHECKING:
     import torch
@@ -26,13 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Pooling: TypeAlias = Literal["cls", "mean", "max", "last"]
-
-_TEXTS_AT_ONCE = 1000  # given to the tokenizer together
-_FULL_ENOUGH = 8  # a batch that is filled to this part may end where the next text is shorter
-
-
-# Model
+_AS_POOLING: dict[WordPooling, Pooling] = {"mean": "mean", "first": "cls", "last": "last"}
 
 
 def load_encoder(checkpoint: str | Path) -> PreTrainedModel:
@@ -55,7 +51,150 @@ def load_encoder(checkpoint: str | Path) -> PreTrainedModel:
     return cast("PreTrainedModel", (model if hasattr(model, "scalar_mix") else model.base_model).float())
 
 
-# Vectors
+class Vectors(NamedTuple):
+    """Vectors of texts, or of their words or tokens, in the order of the texts."""
+
+    vectors: np.ndarray
+    """(vectors, features) float32."""
+    offsets: np.ndarray
+    """(texts + 1,) int64: those of text i are `vectors[offsets[i] : offsets[i + 1]]`."""
+    words: list[list[str]] | None
+    """What each vector of each text is of; None where it is of the text."""
+
+
+class FeatureExtractor:
+    """A model and a tokenizer that turn texts into vectors, in as many calls as there are texts to give.
+
+    Args:
+        model: a model of a bertkit family, with or without a head; it computes where it is, without dropout.
+        tokenizer: a fast tokenizer, the model's.
+        settings: what a vector is.
+        pairs: whether texts come in pairs.
+
+    Raises:
+        ValueError: an architecture that does not pack, a setting out of range, or a tokenizer that is not the model's.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        settings: FeatureSettings | None = None,
+        *,
+        pairs: bool = False,
+    ) -> None:
+        self.settings = FeatureSettings() if settings is None else settings
+        self.num_cut = 0
+        """Texts that were cut so far."""
+        self.num_without_token = 0
+        """Words without a token so far."""
+        self._model, self._tokenizer, self._pairs = model, tokenizer, pairs
+        _check_fit(model, tokenizer)
+        if pairs and self.settings.level == "word":
+            raise ValueError("vectors of words come of single texts; leave out the second texts")
+        self._max_length = choose_max_length(model, tokenizer, self.settings.max_length, pairs=pairs)
+        widths = _widths_of_states(model, tokenizer)
+        _check_layers(self.settings.layer_list, widths)
+        self.layer_widths = [widths[0 if layer == "mix" else layer] for layer in self.settings.layer_list]
+        """Numbers of each layer, in the order of the settings; a vector joins them."""
+        concatenated = self.settings.level == "text" and self.settings.pooling == "concat"
+        self.width = sum(self.layer_widths) * (len(CONCATENATED) if concatenated else 1)
+        """Numbers of a vector."""
+        self._mix = _layer_mix(model, len(widths))
+
+    def __call__(
+        self,
+        texts: Sequence[str],
+        text_pairs: Sequence[str] | None = None,
+        *,
+        numbers: range | None = None,
+        quiet: bool = False,
+    ) -> Vectors:
+        """Turn texts, or pairs of texts, into vectors.
+
+        Args:
+            texts: the texts; an empty one has its special tokens only.
+            text_pairs: the second text of each pair.
+            numbers: the numbers of the texts, from 0, for messages.
+            quiet: no progress bar.
+
+        Raises:
+            ValueError: a text without any token, of which a vector is asked for.
+        """
+        import torch
+        from tqdm import tqdm
+
+        if (text_pairs is not None) != self._pairs or (text_pairs is not None and len(text_pairs) != len(texts)):
+            raise ValueError(
+                f"there are {len(texts)} texts and {len(text_pairs or ())} text_pairs; give each text its second"
+            )
+        examples = tokenize(
+            self._tokenizer,
+            texts,
+            text_pairs,
+            self.settings,
+            max_length=self._max_length,
+            numbers=range(len(texts)) if numbers is None else numbers,
+            quiet=quiet,
+        )
+        offsets = examples.offsets
+        vectors = np.empty((offsets[-1], self.width), dtype=np.float32)
+        with_tokens = np.flatnonzero(examples.lengths)
+        start, done = time.monotonic(), 0
+        # The bar counts tokens: batches come longest texts first, so that texts would not tell the time left.
+        with (
+            _frozen(self._model),
+            tqdm(total=len(examples.token_ids), desc="Encoding", unit=" tokens", unit_scale=True, disable=quiet) as bar,
+        ):
+            for places in cut_batches(examples.lengths[with_tokens], self.settings.batch_tokens):
+                of_batch = with_tokens[places]
+                batch = lay_batch(examples, of_batch, pad_token_id=self._tokenizer.pad_token_id or 0)
+                states = self._states(batch.inputs)  # (rows * seq, features)
+                vector_of = torch.from_numpy(batch.vector_of).to(states.device)
+                pooled = pool(states, vector_of, len(batch.vectors), self._pooling)
+                vectors[batch.vectors] = pooled.cpu().numpy()
+                done += len(of_batch)
+                bar.set_postfix_str(f"{done / (time.monotonic() - start):,.0f} texts/s", refresh=False)
+                bar.update(int(examples.lengths[of_batch].sum()))
+        without_token = examples.without_token()
+        vectors[without_token] = np.nan
+        self.num_cut += examples.num_cut
+        self.num_without_token += int(without_token.sum())
+        return Vectors(vectors, offsets, examples.words)
+
+    def warn_of_losses(self, num_texts: int) -> None:
+        """Say how many texts were cut, and how many words have no vector.
+
+        Args:
+            num_texts: texts that were given.
+        """
+        if self.num_cut:
+            logger.warning(
+                "%s of %s texts were cut to %s tokens", f"{self.num_cut:,}", f"{num_texts:,}", self._max_length
+            )
+        if self.num_without_token:
+            logger.warning(
+                "%s words have no token (they were cut off, or the tokenizer drops them); their vectors are NaN",
+                f"{self.num_without_token:,}",
+            )
+
+    @property
+    def _pooling(self) -> Pooling:
+        return self.settings.pooling if self.settings.level == "text" else _AS_POOLING[self.settings.word_pooling]
+
+    def _states(self, inputs: dict[str, np.ndarray]) -> torch.Tensor:
+        """Return the states of all positions, (rows * seq, features) float32, the layers joined."""
+        import torch
+
+        hidden_states = self._model.base_model(
+            **{name: torch.from_numpy(array).to(self._model.device) for name, array in inputs.items()},
+            output_hidden_states=True,
+            return_dict=True,
+        ).hidden_states
+        chosen = [
+            self._mix(hidden_states) if layer == "mix" else hidden_states[layer] for layer in self.settings.layer_list
+        ]
+        return torch.cat(chosen, dim=-1).flatten(0, 1).float()
 
 
 def extract_features(
@@ -65,7 +204,7 @@ def extract_features(
     *,
     text_pairs: Sequence[str] | None = None,
     pooling: Pooling = "mean",
-    layers: int | Sequence[int] | Literal["mix"] = -1,
+    layers: Layer | Sequence[Layer] = -1,
     max_length: int | None = None,
     batch_tokens: int = 4096,
     quiet: bool = False,
@@ -80,162 +219,98 @@ def extract_features(
         tokenizer: a fast tokenizer, the model's.
         texts: the texts; an empty one has its special tokens only.
         text_pairs: the second text of each pair.
-        pooling: how the token states of a text become one vector: "cls" takes the first token's, "last" the last
-            one's, "mean" and "max" go over all its tokens, special tokens included.
-        layers: one layer or several, whose vectors are then joined in this order: 0 is the embeddings, 1 the first
-            layer, -1 the last. "mix" is the scalar mix of all, embeddings counted (Peters et al. 2018): as a task has learned
-            it, if the model was fine-tuned so, else their mean.
+        pooling: see `FeatureSettings.pooling`.
+        layers: see `FeatureSettings.layers`.
         max_length: longest text (or pair) in tokens, special tokens included; by default what model and tokenizer take.
         batch_tokens: tokens computed at a time, at most; one text may be longer. It decides on memory and speed only.
         quiet: no progress bar.
 
     Returns:
-        (texts, features) float32, in the order of the texts; features are hidden_size times the number of layers,
-        once where they are mixed.
+        (texts, features) float32, in the order of the texts; features are the layers' widths together, and three times as
+        many where pooling is "concat".
 
     Raises:
         ValueError: an architecture that does not pack, an argument out of range, a tokenizer that is not the model's,
             or a text without any token.
     """
-    import torch
-    from tqdm import tqdm
-
-    mix = None
-    if isinstance(layers, str):
-        if layers != "mix":
-            raise ValueError(f"unknown layers {layers!r}; give numbers, or mix")
-        mix, layers = _layer_mix(model), -1
-    layers = [layers] if isinstance(layers, int) else list(layers)
-    _check_arguments(model, tokenizer, texts, text_pairs, pooling=pooling, layers=layers, batch_tokens=batch_tokens)
-    max_length = _choose_max_length(model, tokenizer, max_length, pairs=text_pairs is not None)
-    examples = _tokenize(tokenizer, texts, text_pairs, max_length, quiet=quiet)
-    encoder = model.base_model
-    features = np.empty((len(texts), len(layers) * model.config.hidden_size), dtype=np.float32)
-    training = model.training
-    model.eval()
-    start, done = time.monotonic(), 0
-    try:
-        # The bar counts tokens: batches come longest texts first, so that texts would not tell the time left.
-        with (
-            torch.inference_mode(),
-            tqdm(total=len(examples.token_ids), desc="Encoding", unit=" tokens", unit_scale=True, disable=quiet) as bar,
-        ):
-            for numbers in cut_batches(examples.lengths, batch_tokens):
-                inputs, example_of = _pack(examples, numbers, pad_token_id=tokenizer.pad_token_id or 0)
-                outputs = encoder(
-                    **{name: torch.from_numpy(array).to(model.device) for name, array in inputs.items()},
-                    output_hidden_states=True,
-                    return_dict=True,
-                )
-                if mix is not None:
-                    states = mix(outputs.hidden_states)  # (rows, seq, features)
-                else:
-                    states = torch.cat([outputs.hidden_states[layer] for layer in layers], dim=-1)
-                example_of_position = torch.from_numpy(example_of).to(model.device)
-                pooled = pool(states.flatten(0, 1).float(), example_of_position, len(numbers), pooling)
-                features[numbers] = pooled.cpu().numpy()
-                done += len(numbers)
-                bar.set_postfix_str(f"{done / (time.monotonic() - start):,.0f} texts/s", refresh=False)
-                bar.update(int(examples.lengths[numbers].sum()))
-    finally:
-        model.train(training)
-    return features
+    settings = FeatureSettings(pooling=pooling, layers=layers, max_length=max_length, batch_tokens=batch_tokens)
+    extractor = FeatureExtractor(model, tokenizer, settings, pairs=text_pairs is not None)
+    vectors = extractor(texts, text_pairs, quiet=quiet).vectors
+    extractor.warn_of_losses(len(texts))
+    return vectors
 
 
-def pool(states: torch.Tensor, example_of: torch.Tensor, num_examples: int, pooling: Pooling) -> torch.Tensor:
-    """Make one vector of the states of each example's tokens.
-
-    Args:
-        states: (positions, features).
-        example_of: (positions,) int64 example of each position, `num_examples` at padding; the positions of an example
-            stand side by side.
-        num_examples: how many examples there are, each with at least one position.
-        pooling: see `extract_features`.
-
-    Returns:
-        (num_examples, features).
-
-    >>> import torch
-    >>> states, example_of = torch.tensor([[1.0], [4.0], [2.0], [9.0]]), torch.tensor([1, 0, 0, 2])
-    >>> [pool(states, example_of, 2, how).flatten().tolist() for how in ("cls", "last", "mean", "max")]
-    [[4.0, 1.0], [2.0, 1.0], [3.0, 1.0], [4.0, 1.0]]
-    """
-    import torch
-
-    if pooling in ("cls", "last"):
-        places = torch.arange(len(states), device=states.device)
-        chosen = places.new_zeros(num_examples + 1).scatter_reduce(
-            0, example_of, places, "amin" if pooling == "cls" else "amax", include_self=False
-        )
-        return states[chosen[:-1]]
-    index = example_of[:, None].expand_as(states)
-    pooled = states.new_zeros(num_examples + 1, states.shape[1]).scatter_reduce(
-        0, index, states, "mean" if pooling == "mean" else "amax", include_self=False
-    )
-    return pooled[:-1]
-
-
-def cut_batches(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
-    """Put texts of like length together, the longest first.
-
-    A batch that is an eighth full ends where the next text is shorter than its longest. So most rows are one text each,
-    all of one length, with nothing to mask: attention is at its cheapest, and next to nothing is padded.
-
-    Args:
-        lengths: (texts,) lengths in tokens.
-        batch_tokens: tokens of a batch, at most; a longer text is a batch of its own.
-
-    Yields:
-        The numbers of the texts of a batch.
-
-    >>> [batch.tolist() for batch in cut_batches(np.array([2, 5, 2, 3, 2]), batch_tokens=6)]
-    [[1], [3], [0, 2, 4]]
-    """
-    order = np.argsort(-lengths, kind="stable")
-    descending = lengths[order]
-    ends = np.cumsum(descending)
-    first = 0
-    while first < len(order):
-        before = ends[first] - descending[first]
-        full = np.searchsorted(ends, before + batch_tokens, side="right")
-        full_enough = np.searchsorted(ends, before + batch_tokens / _FULL_ENOUGH) + 1
-        same_length = np.searchsorted(-descending, -descending[first], side="right")
-        last = int(max(first + 1, min(full, max(full_enough, same_length))))
-        yield order[first:last]
-        first = last
-
-
-@dataclass(frozen=True)
-class _Examples:
-    """Tokenized texts, one after the other."""
-
-    token_ids: np.ndarray
-    """(tokens,) int32."""
-    token_type_ids: np.ndarray | None
-    """(tokens,) int32, where the tokenizer gives them."""
-    lengths: np.ndarray
-    """(texts,) int64 tokens of each text."""
-    starts: np.ndarray
-    """(texts,) int64 place of its first token."""
-
-
-def _layer_mix(model: PreTrainedModel) -> ScalarMix:
-    from bertkit.models.modeling_scalar_mix import ScalarMix
-
-    fresh = ScalarMix(model.config.num_hidden_layers + 1).to(model.device)
-    return cast("ScalarMix", getattr(model, "scalar_mix", fresh))
-
-
-def _check_arguments(
+def extract_word_features(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
-    text_pairs: Sequence[str] | None,
     *,
-    pooling: str,
-    layers: list[int],
-    batch_tokens: int,
-) -> None:
+    level: Literal["word", "token"] = "word",
+    word_pooling: WordPooling = "mean",
+    words: Words = "tokenizer",
+    layers: Layer | Sequence[Layer] = -1,
+    max_length: int | None = None,
+    batch_tokens: int = 4096,
+    quiet: bool = False,
+) -> Vectors:
+    """Turn every word, or every token, of every text into a vector, computed in its text.
+
+    A word without a token, which was cut off or is dropped by the tokenizer, has a vector of NaN where words are given
+    (`words="spaces"`), so that vectors and words stay aligned; a warning says how many. Else there is no such word.
+
+    Args:
+        model: see `extract_features`.
+        tokenizer: see `extract_features`.
+        texts: the texts.
+        level: what gets a vector.
+        word_pooling: see `FeatureSettings.word_pooling`.
+        words: see `FeatureSettings.words`.
+        layers: see `FeatureSettings.layers`.
+        max_length: see `extract_features`.
+        batch_tokens: see `extract_features`.
+        quiet: no progress bar.
+
+    Returns:
+        The vectors (all words, features), where those of each text begin, and the words.
+
+    Raises:
+        ValueError: see `extract_features`.
+    """
+    settings = FeatureSettings(
+        level=level,
+        word_pooling=word_pooling,
+        words=words,
+        layers=layers,
+        max_length=max_length,
+        batch_tokens=batch_tokens,
+    )
+    extractor = FeatureExtractor(model, tokenizer, settings)
+    vectors = extractor(texts, quiet=quiet)
+    extractor.warn_of_losses(len(texts))
+    return vectors
+
+
+@contextmanager
+def _frozen(model: PreTrainedModel) -> Iterator[None]:
+    """Compute without dropout and without gradients, and leave the model as it was."""
+    import torch
+
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(training)
+
+
+def _layer_mix(model: PreTrainedModel, num_layers: int) -> ScalarMix:
+    from bertkit.models.modeling_scalar_mix import ScalarMix
+
+    return cast("ScalarMix", getattr(model, "scalar_mix", ScalarMix(num_layers).to(model.device)))
+
+
+def _check_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     from bertkit.models import FAMILIES, family_of
 
     if family_of(model.config) is None:
@@ -252,106 +327,29 @@ def _check_arguments(
             f"the tokenizer has {len(tokenizer)} tokens and the model {model.config.vocab_size}; give the tokenizer the "
             "model was trained with"
         )
-    if text_pairs is not None and len(text_pairs) != len(texts):
-        raise ValueError(f"there are {len(texts)} texts and {len(text_pairs)} text_pairs; give each text its second")
-    if pooling not in get_args(Pooling):
-        raise ValueError(f"unknown pooling {pooling!r}; choose from {', '.join(get_args(Pooling))}")
-    num_layers = model.config.num_hidden_layers
-    outside = [layer for layer in layers if not -num_layers - 1 <= layer <= num_layers]
+
+
+def _widths_of_states(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the width of the embeddings and of each layer, as the model gives them."""
+    import torch
+
+    ids: Any = tokenizer("a")["input_ids"] or [0]
+    input_ids = torch.tensor([ids], device=model.device)
+    with _frozen(model):
+        outputs = model.base_model(input_ids=input_ids, output_hidden_states=True, return_dict=True)
+    return [states.shape[-1] for states in outputs.hidden_states]
+
+
+def _check_layers(layers: Sequence[Layer], widths: Sequence[int]) -> None:
+    last = len(widths) - 1
+    outside = [layer for layer in layers if isinstance(layer, int) and not -last - 1 <= layer <= last]
     if outside or not layers:
         given = f"layer {outside[0]} is out of range" if outside else "no layer is named"
+        raise ValueError(f"{given}; the model has layers 0 (embeddings) to {last}, or from the end -1 to {-last - 1}")
+    unknown = [layer for layer in layers if isinstance(layer, str) and layer != "mix"]
+    if unknown:
+        raise ValueError(f"unknown layer {unknown[0]!r}; give numbers, or mix")
+    if "mix" in layers and len(set(widths)) > 1:
         raise ValueError(
-            f"{given}; the model has layers 0 (embeddings) to {num_layers}, or from the end -1 to {-num_layers - 1}"
+            f"layers as wide as {', '.join(map(str, widths))} cannot be mixed; name layers, which are joined"
         )
-    if batch_tokens < 1:
-        raise ValueError(f"batch_tokens is {batch_tokens}; give 1 or more")
-
-
-def _choose_max_length(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int | None, *, pairs: bool
-) -> int:
-    most = getattr(model.config, "max_position_embeddings", sys.maxsize)  # a recurrent model takes any length
-    least = tokenizer.num_special_tokens_to_add(pair=pairs) + 1
-    if max_length is None:
-        return min(most, tokenizer.model_max_length)
-    if not least <= max_length <= most:
-        raise ValueError(
-            f"max_length is {max_length}; give {least} (special tokens and one more) to {most} (what the model takes)"
-        )
-    return max_length
-
-
-def _tokenize(
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str],
-    text_pairs: Sequence[str] | None,
-    max_length: int,
-    *,
-    quiet: bool,
-) -> _Examples:
-    from tqdm import tqdm
-
-    with_types = "token_type_ids" in tokenizer.model_input_names
-    ids: list[np.ndarray] = [np.zeros(0, dtype=np.int32)]
-    types: list[np.ndarray] = [np.zeros(0, dtype=np.int32)]
-    lengths: list[int] = []
-    num_cut = 0
-    with tqdm(total=len(texts), desc="Tokenizing", unit=" texts", unit_scale=True, disable=quiet) as bar:
-        for first in range(0, len(texts), _TEXTS_AT_ONCE):
-            some = slice(first, first + _TEXTS_AT_ONCE)
-            pairs = None if text_pairs is None else list(text_pairs[some])
-            batch = tokenizer(list(texts[some]), pairs, truncation="longest_first", max_length=max_length)
-            for encoding in batch.encodings or ():
-                lengths.append(len(encoding.ids))
-                ids.append(np.array(encoding.ids, dtype=np.int32))
-                if with_types:
-                    types.append(np.array(encoding.type_ids, dtype=np.int32))
-                num_cut += bool(encoding.overflowing)
-            bar.update(len(lengths) - first)
-    if 0 in lengths:
-        raise ValueError(f"text {lengths.index(0) + 1} has no token; leave empty texts out")
-    if num_cut:
-        logger.warning("%s of %s texts were cut to %s tokens", f"{num_cut:,}", f"{len(texts):,}", max_length)
-    ends = np.cumsum(np.array(lengths, dtype=np.int64))
-    return _Examples(
-        token_ids=np.concatenate(ids),
-        token_type_ids=np.concatenate(types) if with_types else None,
-        lengths=np.array(lengths, dtype=np.int64),
-        starts=ends - np.array(lengths, dtype=np.int64),
-    )
-
-
-def _pack(examples: _Examples, numbers: np.ndarray, *, pad_token_id: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Lay the texts of a batch into rows as long as the longest of them.
-
-    Args:
-        examples: all tokenized texts.
-        numbers: (batch,) which of them.
-        pad_token_id: what stands in the positions that are left over.
-
-    Returns:
-        The model's inputs, (rows, seq) int64 each: without position_ids where every row is one text, and without
-        attention_mask where there is no padding; and for each of the (rows * seq) positions the place of its text in
-        `numbers`, len(numbers) at padding.
-    """
-    lengths = examples.lengths[numbers]
-    seq = int(lengths.max())
-    row = pack_rows(lengths, seq)
-    num_rows = int(row.max()) + 1
-    places = ranges(flat_starts(lengths, row, seq), lengths)  # (tokens,) where each token comes to lie
-    sources = ranges(examples.starts[numbers], lengths)  # (tokens,) where it comes from
-
-    def lay(values: np.ndarray, padding: int) -> np.ndarray:
-        flat = np.full(num_rows * seq, padding, dtype=np.int64)
-        flat[places] = values
-        return flat
-
-    flat_inputs = {"input_ids": lay(examples.token_ids[sources], pad_token_id)}
-    if examples.token_type_ids is not None:
-        flat_inputs["token_type_ids"] = lay(examples.token_type_ids[sources], 0)
-    if len(places) < num_rows * seq:
-        flat_inputs["attention_mask"] = lay(np.ones_like(places), 0)
-    if num_rows < len(numbers):
-        flat_inputs["position_ids"] = lay(ranges(np.zeros_like(lengths), lengths), 1)  # 0 would start a text
-    example_of = lay(np.repeat(np.arange(len(numbers)), lengths), len(numbers))
-    return {name: flat.reshape(num_rows, seq) for name, flat in flat_inputs.items()}, example_of
