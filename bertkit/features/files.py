@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -12,13 +14,22 @@ from safetensors import SafetensorError
 OUTPUT_FORMS = (".parquet", ".npz", ".safetensors")
 
 
-def save_features(features: np.ndarray, path: str | Path) -> None:
+def save_features(
+    features: np.ndarray,
+    path: str | Path,
+    *,
+    offsets: np.ndarray | None = None,
+    words: Sequence[Sequence[str]] | None = None,
+) -> None:
     """Write vectors to a file whose ending says in which form.
 
     Args:
-        features: (texts, features) float32 or float16.
-        path: .parquet has a row a text, `row` (its number, from 0) and `features` (a list of fixed size); .npz and
-            .safetensors have one array, `features`. Missing folders are made.
+        features: (texts, features) float32 or float16; or (all words, features), with `offsets`.
+        path: .parquet has a row a text, `row` (its number, from 0) and `features` (a list of fixed size; of words a list of
+            these, beside `words`); .npz and .safetensors have the array `features`, and of words `offsets`. Missing folders
+            are made.
+        offsets: (texts + 1,) int64 where the vectors of each text begin, if a text has several.
+        words: what the vectors of each text are of; only parquet keeps it.
 
     Raises:
         ValueError: another ending, or a place that cannot be written to; a file that was there is as it was.
@@ -28,7 +39,7 @@ def save_features(features: np.ndarray, path: str | Path) -> None:
     aside = path.with_name(f".{path.stem}.{os.getpid()}{form}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_array(features, aside, form)
+        _write_arrays(features, offsets, words, aside, form)
         aside.replace(path)
     except (OSError, SafetensorError) as error:
         reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
@@ -38,31 +49,51 @@ def save_features(features: np.ndarray, path: str | Path) -> None:
             aside.unlink(missing_ok=True)
 
 
-def _write_array(features: np.ndarray, path: Path, form: str) -> None:
+def _write_arrays(
+    features: np.ndarray,
+    offsets: np.ndarray | None,
+    words: Sequence[Sequence[str]] | None,
+    path: Path,
+    form: str,
+) -> None:
+    arrays: dict[str, Any] = {
+        "features": np.ascontiguousarray(features),
+        **({} if offsets is None else {"offsets": offsets}),
+    }
     if form == ".npz":
-        np.savez(path, features=features)
+        np.savez(path, **arrays)
     elif form == ".safetensors":
         from safetensors.numpy import save_file
 
-        save_file({"features": np.ascontiguousarray(features)}, path)
+        save_file(arrays, path)
     else:
         import pyarrow
         import pyarrow.parquet
 
         vectors = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(features.reshape(-1)), features.shape[1])
-        rows = pyarrow.array(np.arange(len(features)))
-        pyarrow.parquet.write_table(pyarrow.table({"row": rows, "features": vectors}), path)
+        if offsets is not None:
+            vectors = pyarrow.LargeListArray.from_arrays(pyarrow.array(offsets), vectors)
+        columns = {"row": pyarrow.array(np.arange(len(vectors)))}
+        if words is not None:
+            columns["words"] = pyarrow.array(words, type=pyarrow.list_(pyarrow.string()))
+        pyarrow.parquet.write_table(pyarrow.table({**columns, "features": vectors}), path)
 
 
 def output_form(path: str | Path) -> str:
-    """Return the ending of a file of vectors, in lower case.
+    """Return the ending of a file of vectors, in lower case; "" for a folder, which has none or ends in a slash.
+
+    Args:
+        path: a file or folder; it need not be there.
 
     Raises:
-        ValueError: it is none of those that `save_features` writes.
+        ValueError: an ending that is none of those that `save_features` writes.
+
+    >>> output_form("a/vectors.NPZ"), output_form("a/vectors"), output_form("a.b/")
+    ('.npz', '', '')
     """
-    form = Path(path).suffix.lower()
-    if form not in OUTPUT_FORMS:
+    form = "" if str(path).endswith(("/", os.sep)) else Path(path).suffix.lower()
+    if form and form not in OUTPUT_FORMS:
         raise ValueError(
-            f"{path}: vectors are not written as {form or 'a file without ending'!r}; give {', '.join(OUTPUT_FORMS)}"
+            f"{path}: vectors are not written as {form!r}; give {', '.join(OUTPUT_FORMS)}, or a folder, without ending"
         )
     return form

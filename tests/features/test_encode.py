@@ -542,7 +542,7 @@ def test_the_options_are_known_without_torch():
 def test_two_processes_write_the_one_file_that_one_process_writes(checkpoint, tokenizer, tmp_path):
     texts = ragged_texts(7)
     write(tmp_path / "in.txt", "\n".join(texts))
-    recipe = Path(__file__).parents[1] / "recipes" / "extract_features.py"
+    recipe = Path(__file__).parents[2] / "recipes" / "extract_features.py"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", recipe]
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     arguments = [checkpoint, tmp_path / "in.txt", "--output", tmp_path / "o.npz"]
@@ -558,11 +558,11 @@ def test_vectors_that_cannot_be_written_leave_the_file_that_was_there(tmp_path, 
     save_features(np.zeros((2, 3), dtype=np.float32), path)
     before = path.read_bytes()
 
-    def full(features, aside, form):
+    def full(features, offsets, words, aside, form):
         aside.write_bytes(b"half of it")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("bertkit.features.files._write_array", full)
+    monkeypatch.setattr("bertkit.features.files._write_arrays", full)
     with pytest.raises(ValueError, match=rf"cannot write .*vectors\{form}: No space left on device"):
         save_features(np.ones((2, 3), dtype=np.float32), path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
