@@ -18,6 +18,7 @@ VERBS = {
     "average": "average the weights of a run's last checkpoints into a new one",
     "evaluate": "evaluate a checkpoint on text, labelled text, minimal pairs or translations",
     "features": "turn text into vectors with a frozen checkpoint",
+    "probe": "classify labelled text by the frozen vectors of each layer of a checkpoint",
     "import": "make a checkpoint of weights that another program wrote (AllenAI's ELMo)",
 }
 """Verb -> what it does; `bertkit/stages/<verb>.py` has a function `main` that takes the verb's arguments."""

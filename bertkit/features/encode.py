@@ -93,7 +93,7 @@ class FeatureExtractor:
         if pairs and self.settings.level == "word":
             raise ValueError("vectors of words come of single texts; leave out the second texts")
         self._max_length = choose_max_length(model, tokenizer, self.settings.max_length, pairs=pairs)
-        widths = _widths_of_states(model, tokenizer)
+        widths = widths_of_states(model, tokenizer)
         _check_layers(self.settings.layer_list, widths)
         self.layer_widths = [widths[0 if layer == "mix" else layer] for layer in self.settings.layer_list]
         """Numbers of each layer, in the order of the settings; a vector joins them."""
@@ -329,8 +329,13 @@ def _check_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> No
         )
 
 
-def _widths_of_states(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return the width of the embeddings and of each layer, as the model gives them."""
+def widths_of_states(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the width of the embeddings and of each layer, as the model gives them.
+
+    Args:
+        model: a model that reads one text.
+        tokenizer: the model's.
+    """
     import torch
 
     ids: Any = tokenizer("a")["input_ids"] or [0]

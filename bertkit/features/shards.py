@@ -23,7 +23,8 @@ from bertkit.features.folder import INDEX_FILE, STARTED_FILE, array_file, read_a
 
 FORMAT_VERSION = 1
 _SHARD_BYTES = 32 << 20
-_CHARACTERS_A_VECTOR = 256  # of a window's texts at most, on average; so texts take as much memory as vectors do, about
+_MOST_ROWS = 1 << 16
+_MOST_CHARACTERS = 32 << 20  # of the texts of a window
 _BLOCK = 1 << 20
 _ONLY_NAMES = ("checkpoint", "input")  # whose content is compared, wherever it lies
 _IN_WORDS = {
@@ -79,8 +80,8 @@ class ShardSettings:
     dtype: str = "float32"
     """Precision of the numbers, float32 or float16."""
     shard_rows: int | None = None
-    """Vectors of a shard: exactly, of texts; of words and tokens it has as many characters of text at most, or one text. By
-    default as many as fill 32 MiB."""
+    """Vectors of a shard, of texts; of words and tokens it has as many characters of text at most, or one text. By default as
+    many as fill 32 MiB, but not over 65,536. A window of over 32 Mi characters ends its shard earlier."""
 
     def __post_init__(self) -> None:
         if self.shard_rows is not None and self.shard_rows < 1:
@@ -92,7 +93,7 @@ class ShardSettings:
         Args:
             width: numbers of a vector.
         """
-        return self.shard_rows or max(1, _SHARD_BYTES // (width * np.dtype(self.dtype).itemsize))
+        return self.shard_rows or max(1, min(_MOST_ROWS, _SHARD_BYTES // (width * np.dtype(self.dtype).itemsize)))
 
 
 def cut_windows(texts: Iterable[tuple[str, ...]], rows: int, characters: int) -> Iterator[list[tuple[str, ...]]]:
@@ -143,7 +144,7 @@ class ShardWriter:
         self._dtype = np.dtype(settings.dtype)
         self._rows = settings.rows(extractor.width)
         of_texts = extractor.settings.level == "text"
-        self._characters = self._rows * _CHARACTERS_A_VECTOR if of_texts else self._rows
+        self._characters = _MOST_CHARACTERS if of_texts else min(_MOST_CHARACTERS, self._rows)
         self.started = {
             "format": FORMAT_VERSION,
             **made_by,

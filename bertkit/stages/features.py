@@ -83,7 +83,7 @@ def build_parser() -> RecipeParser:
         type=int | None,
         default=None,
         help="Vectors of a shard, where OUTPUT is a folder (of words and tokens: characters of text); by default as many as "
-        "fill 32 MiB.",
+        "fill 32 MiB, but not over 65,536.",
     )
     parser.add_argument("--quiet", type=bool, default=False, help="No progress bar, no lines but warnings and errors.")
     return parser

@@ -124,12 +124,12 @@ def test_words_in_one_file_are_those_of_the_folder(checkpoint, tokenizer, folder
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_bits_of_an_unbroken_one(checkpoint, tmp_path):
-    (tmp_path / "in.txt").write_text("".join(f"{text}\n" for text in ragged_texts(400)))
+    (tmp_path / "in.txt").write_text("".join(f"{text}\n" for text in ragged_texts(160)))
     options = ["--shard_rows", "150", "--level", "word", "--words", "spaces", "--quiet"]
     program = [sys.executable, "-m", "bertkit.cli", *command(checkpoint, tmp_path, *options, output="killed")]
     run = subprocess.Popen(program)
     deadline = time.monotonic() + 120
-    while not (tmp_path / "killed" / "features-00020.npy").exists() and time.monotonic() < deadline:
+    while not (tmp_path / "killed" / "features-00010.npy").exists() and time.monotonic() < deadline:
         time.sleep(0.002)
     run.send_signal(signal.SIGKILL)
     assert run.wait() == -signal.SIGKILL
