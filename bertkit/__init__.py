@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from bertkit.data.splits import build_stores as build_stores
     from bertkit.data.token_store import TokenStore as TokenStore
     from bertkit.features import extract_features as extract_features
+    from bertkit.features import extract_word_features as extract_word_features
+    from bertkit.features import open_features as open_features
     from bertkit.hub.native import load_native_bert as load_native_bert
     from bertkit.models import FAMILIES as FAMILIES
     from bertkit.models import build_config as build_config
@@ -63,10 +65,12 @@ _HOMES = {
     "build_model": "bertkit.models",
     "build_stores": "bertkit.data.splits",
     "extract_features": "bertkit.features",
+    "extract_word_features": "bertkit.features",
     "load_documents": "bertkit.data.documents",
     "load_model": "bertkit.models",
     "load_native_bert": "bertkit.hub.native",
     "load_tokenizer": "bertkit.tokenization",
+    "open_features": "bertkit.features",
     "save_tokenizer": "bertkit.tokenization",
     "train_tokenizer": "bertkit.tokenization",
 }

@@ -20,6 +20,7 @@ VERBS = {
     "compare": "compare two fine-tuned models on the same examples",
     "predict": "label, tag, answer, fill, translate or continue new text",
     "features": "turn text into vectors with a frozen checkpoint",
+    "probe": "classify labelled text by the frozen vectors of each layer of a checkpoint",
     "import": "make a checkpoint of weights that another program wrote (AllenAI's ELMo)",
 }
 """Verb -> what it does; `bertkit/stages/<verb>.py` has a function `main` that takes the verb's arguments."""

@@ -1,12 +1,14 @@
-"""Records: the rows of a table or of JSON lines by their columns, read whole, each with its place for messages."""
+"""Records: the rows of a table or of JSON lines by their columns, one after the other, each with its place for messages."""
 
+import codecs
 import csv
 import gzip
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 from bertkit.data.errors import DataError, listed, one_line, read_errors
 from bertkit.data.plain_text import NOT_UTF_8, NUL_BYTE, refuse_broken_characters, refuse_foreign_byte_order_mark
@@ -15,6 +17,7 @@ RECORD_FORMS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 """Endings of the files that hold records; those in JSON have one object a line."""
 
 _ROWS_AT_ONCE = 1024
+_LONGEST_FIELD = 2**31 - 1  # characters; what the csv module takes everywhere
 
 
 class Record(NamedTuple):
@@ -54,6 +57,58 @@ def read_file(path: str | Path) -> bytes:
         return gzip.decompress(content) if file_form(path)[1] else content
 
 
+@contextmanager
+def open_file(path: str | Path) -> Iterator[IO[bytes]]:
+    """Open a file to be read from its beginning to its end, decompressed where its name ends in `.gz`.
+
+    Args:
+        path: the file.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    with read_errors(path), Path(path).open("rb") as file:
+        if file_form(path)[1]:
+            yield io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=file)), 1 << 17)
+        else:
+            yield file
+
+
+def read_lines(source: str | Path, file: IO[bytes]) -> Iterator[str]:
+    """Read UTF-8, with or without a byte order mark, line by line.
+
+    Args:
+        source: where the bytes come from, for messages.
+        file: the bytes.
+
+    Yields:
+        The lines, each with the line feed that ends it; nothing else that `splitlines` takes for the end of a line is one.
+
+    Raises:
+        DataError: a line is not UTF-8, or a NUL is in it.
+    """
+    for number, line in enumerate(file, 1):
+        if number == 1:
+            refuse_foreign_byte_order_mark(source, line)
+            line = line.removeprefix(codecs.BOM_UTF8)
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError:
+            raise DataError(f"{source}, line {number}: {NOT_UTF_8}") from None
+        if "\0" in text:
+            raise DataError(f"{source}, line {number}: {NUL_BYTE}")
+        yield text
+
+
+def without_end(line: str) -> str:
+    """Return a line without what ends it.
+
+    >>> without_end("one\\r\\n"), without_end("\\n"), without_end("two")
+    ('one', '', 'two')
+    """
+    return line.removesuffix("\n").removesuffix("\r")
+
+
 def decode_text(source: str | Path, content: bytes) -> str:
     """Decode UTF-8, with or without a byte order mark.
 
@@ -64,16 +119,7 @@ def decode_text(source: str | Path, content: bytes) -> str:
     Raises:
         DataError: the bytes are not UTF-8, or a NUL is among them, named by their line.
     """
-    refuse_foreign_byte_order_mark(source, content)
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{source}, line {line}: {NOT_UTF_8}") from None
-    if "\0" in text:
-        line = text[: text.index("\0")].count("\n") + 1
-        raise DataError(f"{source}, line {line}: {NUL_BYTE}")
-    return text
+    return "".join(read_lines(source, io.BytesIO(content)))
 
 
 def split_lines(text: str) -> list[str]:
@@ -90,9 +136,9 @@ def split_lines(text: str) -> list[str]:
 
 
 def read_records(
-    source: str | Path, form: str, content: bytes, columns: Sequence[str], *, header: bool = True
+    source: str | Path, form: str, content: bytes | IO[bytes], columns: Sequence[str], *, header: bool = True
 ) -> Iterator[Record]:
-    """Read the records of a file, in their order.
+    """Read the records of a file, in their order and no further than they are asked for.
 
     A blank line is no record, but a line of nothing but tabs is one of empty fields; and in a `.tsv` of one column, where
     an empty field cannot be written otherwise, an empty line is one, too.
@@ -100,7 +146,8 @@ def read_records(
     Args:
         source: where the bytes come from, for messages.
         form: one of `RECORD_FORMS`. A `.csv` has quotes, a `.tsv` has none: a quotation mark is text.
-        content: the bytes of the file.
+        content: the bytes of the file, or the open file: then of a table or JSON lines one line is in memory, of parquet what
+            a batch of rows needs.
         columns: what will be asked for, and must be sound; a parquet file that has all of these is not read further.
         header: whether the first row of a table names the columns; else they are named 1, 2, 3, ... from the left.
 
@@ -111,7 +158,8 @@ def read_records(
         DataError: bytes of another form, a row with more or fewer fields than the header, or a text with a NUL or half a
             surrogate pair, named by file and line.
     """
-    for record in _read(source, form, content, columns, header=header):
+    file = io.BytesIO(content) if isinstance(content, bytes) else content
+    for record in _read(source, form, file, columns, header=header):
         for column in columns:
             value = record.fields.get(column)
             if isinstance(value, str):
@@ -119,19 +167,20 @@ def read_records(
         yield record
 
 
-def _read(source: str | Path, form: str, content: bytes, columns: Sequence[str], *, header: bool) -> Iterator[Record]:
+def _read(source: str | Path, form: str, file: IO[bytes], columns: Sequence[str], *, header: bool) -> Iterator[Record]:
     if form == ".parquet":
-        return _parquet_records(source, content, columns)
-    text = decode_text(source, content)
+        return _parquet_records(source, file, columns)
+    lines = read_lines(source, file)
     if form in (".csv", ".tsv"):
-        rows = (_csv_rows if form == ".csv" else _tsv_rows)(source, text)
+        rows = (_csv_rows if form == ".csv" else _tsv_rows)(source, lines)
         return _table_records(rows, columns, header=header)
-    return _json_records(source, text)
+    return _json_records(source, lines)
 
 
-def _csv_rows(source: str | Path, text: str) -> Iterator[tuple[str, list[str]]]:
-    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+def _csv_rows(source: str | Path, lines: Iterator[str]) -> Iterator[tuple[str, list[str]]]:
+    csv.field_size_limit(_LONGEST_FIELD)
+    # A carriage return alone ends a line of a table, too.
+    reader = csv.reader((part for line in lines for part in io.StringIO(line, newline="")), strict=True)
     while True:
         place = f"{source}, line {reader.line_num + 1}"
         try:
@@ -144,9 +193,9 @@ def _csv_rows(source: str | Path, text: str) -> Iterator[tuple[str, list[str]]]:
             yield place, fields
 
 
-def _tsv_rows(source: str | Path, text: str) -> Iterator[tuple[str, list[str]]]:
+def _tsv_rows(source: str | Path, lines: Iterator[str]) -> Iterator[tuple[str, list[str]]]:
     width = 0
-    for number, line in enumerate(split_lines(text), 1):
+    for number, line in enumerate(map(without_end, lines), 1):
         if not line.strip(" \r") and width != 1:
             continue
         fields = line.split("\t")
@@ -183,8 +232,8 @@ def _by_column(place: str, header: list[str], fields: list[str]) -> Record:
     return Record(place, dict(zip(header, fields, strict=True)))
 
 
-def _json_records(source: str | Path, text: str) -> Iterator[Record]:
-    for number, line in enumerate(split_lines(text), 1):
+def _json_records(source: str | Path, lines: Iterator[str]) -> Iterator[Record]:
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         place = f"{source}, line {number}"
@@ -197,16 +246,16 @@ def _json_records(source: str | Path, text: str) -> Iterator[Record]:
         yield Record(place, fields)
 
 
-def _parquet_records(source: str | Path, content: bytes, columns: Sequence[str]) -> Iterator[Record]:
+def _parquet_records(source: str | Path, file: IO[bytes], columns: Sequence[str]) -> Iterator[Record]:
     import pyarrow
     import pyarrow.parquet
 
     row = 0
     try:
-        file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content))
+        parquet = pyarrow.parquet.ParquetFile(file)
         # All columns where one is missing, so that who asks for it can say which there are.
-        chosen = list(dict.fromkeys(columns)) if set(columns) <= set(file.schema_arrow.names) else None
-        for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=chosen):
+        chosen = list(dict.fromkeys(columns)) if set(columns) <= set(parquet.schema_arrow.names) else None
+        for batch in parquet.iter_batches(batch_size=_ROWS_AT_ONCE, columns=chosen):
             for fields in batch.to_pylist():
                 row += 1
                 yield Record(f"{source}, row {row}", fields)

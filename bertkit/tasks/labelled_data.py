@@ -1,6 +1,7 @@
 """Texts and pairs of texts with a label each: tables, JSON lines, `label text` lines and datasets."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,6 +166,16 @@ def read_labelled_texts(
         train=[], text_column=columns.text, text_pair_column=columns.text_pair, label_column=columns.label
     )
     return arguments.read(source, default_split=default_split)
+
+
+def most_frequent(labels: Sequence[str]) -> str:
+    """Return the most frequent label, the first in the alphabet of equally frequent ones.
+
+    >>> most_frequent(["b", "a", "b", "a"])
+    'a'
+    """
+    counts = Counter(labels)
+    return min(counts, key=lambda label: (-counts[label], label))
 
 
 def label_of(value: Any, place: str, column: str) -> str:

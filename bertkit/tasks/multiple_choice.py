@@ -12,7 +12,7 @@ from bertkit.data.errors import DataError
 from bertkit.data.health import Finding
 from bertkit.data.packing import pad_to_multiple
 from bertkit.data.records import Record
-from bertkit.tasks.labelled_data import LabelledText, label_of
+from bertkit.tasks.labelled_data import LabelledText, label_of, most_frequent
 from bertkit.tasks.packed_examples import EXAMPLES_MULTIPLE, IGNORED, TokenizedExamples, lay_out, model_inputs
 from bertkit.tasks.significance import Statistics, mean_of
 from bertkit.tasks.sources import TaskDataArguments, list_of, read_examples, text_of
@@ -194,8 +194,7 @@ class MultipleChoiceTask(TextTask[ChoiceQuestion]):
 
     def guess(self, examples: Sequence[ChoiceQuestion]) -> str:
         """Return the number of the choice that is right most often."""
-        counts = Counter(example.label for example in examples)
-        return min(counts, key=lambda label: (-counts[label], label))
+        return most_frequent([example.label for example in examples])
 
     def guess_metrics(self, guess: str, examples: Sequence[ChoiceQuestion]) -> dict[str, float]:
         """Return the metrics of always choosing that."""

@@ -11,7 +11,7 @@ from bertkit.data.errors import DataError
 from bertkit.data.health import Finding
 from bertkit.tasks.class_weights import ClassWeights, class_weights, refuse_unknown_weights
 from bertkit.tasks.health import check_labels, check_texts
-from bertkit.tasks.labelled_data import LabelledDataArguments, LabelledText
+from bertkit.tasks.labelled_data import LabelledDataArguments, LabelledText, most_frequent
 from bertkit.tasks.significance import Statistics, mean_of
 from bertkit.tasks.task import TaskEvaluation
 from bertkit.tasks.texts import TextArguments, TextTask, in_a_line, rounded, rows_of, texts_of
@@ -124,8 +124,7 @@ class SequenceClassificationTask(TextTask[LabelledText]):
 
     def guess(self, examples: Sequence[LabelledText]) -> str:
         """Return the most frequent label, the first in the alphabet of equally frequent ones."""
-        counts = Counter(example.label for example in examples)
-        return min(counts, key=lambda label: (-counts[label], label))
+        return most_frequent([example.label for example in examples])
 
     def guess_metrics(self, guess: str, examples: Sequence[LabelledText]) -> dict[str, float]:
         """Return the metrics of always answering `guess`."""

@@ -12,6 +12,7 @@ import numpy as np
 from bertkit.data.errors import DataError, listed
 from bertkit.data.health import Finding
 from bertkit.tasks.class_weights import ClassWeights, class_weights, refuse_unknown_weights
+from bertkit.tasks.labelled_data import most_frequent
 from bertkit.tasks.packed_examples import IGNORED, Template, TokenizedExamples, end_to_end, lay_out, model_inputs
 from bertkit.tasks.significance import Statistics, f1_of
 from bertkit.tasks.tagged_words import TaggedDataArguments, TaggedSentence
@@ -194,8 +195,7 @@ class TokenClassificationTask(Task[TaggedSentence]):
 
     def guess(self, examples: Sequence[TaggedSentence]) -> str:
         """Return the most frequent tag."""
-        counts = Counter(tag for example in examples for tag in example.tags)
-        return min(counts, key=lambda tag: (-counts[tag], tag))
+        return most_frequent([tag for example in examples for tag in example.tags])
 
     def guess_metrics(self, guess: str, examples: Sequence[TaggedSentence]) -> dict[str, float]:
         """Return the metrics of giving every word this tag."""

