@@ -1,0 +1,1 @@
+"""Vectors of words, one a word whatever its context: trained (word2vec, GloVe), read and written."""
