@@ -31,6 +31,7 @@ from .modeling_rnn_seq2seq import (
     RnnSeq2SeqForConditionalGeneration,
     RnnSeq2SeqModel,
 )
+from .modeling_static import STATIC_PRESETS, StaticEmbeddingConfig, StaticEmbeddingModel
 from .modeling_transformer import (
     TRANSFORMER_PRESETS,
     TransformerConfig,
@@ -48,6 +49,8 @@ class Family:
     auto_classes: dict[str, type[PreTrainedModel]]
     presets: dict[str, dict[str, Any]]
     default_preset: str
+    made_by: str = "pretrain"
+    """The verb of bertkit that makes its checkpoints: `pretrain` by an objective, or one that needs none."""
 
 
 FAMILIES = {
@@ -56,6 +59,13 @@ FAMILIES = {
         auto_classes={"AutoModel": RnnModel, "AutoModelForCausalLM": RnnForCausalLM},
         presets=RNN_PRESETS,
         default_preset="base",
+    ),
+    "static": Family(
+        config_class=StaticEmbeddingConfig,
+        auto_classes={"AutoModel": StaticEmbeddingModel},
+        presets=STATIC_PRESETS,
+        default_preset="base",
+        made_by="embed",
     ),
     "elmo": Family(
         config_class=ElmoConfig,
