@@ -16,8 +16,9 @@ VERBS = {
     "pretrain": "pretrain a model on a corpus",
     "finetune": "fine-tune a checkpoint on labelled text",
     "average": "average the weights of a run's last checkpoints into a new one",
-    "evaluate": "evaluate a checkpoint on text, labelled text, minimal pairs or translations",
+    "evaluate": "evaluate a checkpoint on text, labelled text, minimal pairs, translations or words",
     "features": "turn text into vectors with a frozen checkpoint",
+    "embed": "train a vector a word by word2vec or GloVe, whatever its context",
     "import": "make a checkpoint of weights that another program wrote (AllenAI's ELMo)",
 }
 """Verb -> what it does; `bertkit/stages/<verb>.py` has a function `main` that takes the verb's arguments."""

@@ -7,13 +7,14 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "bertkit"
 GROUND_FLOOR = {"models", "training", "data", "config", "tokenization"}
-FIRST_FLOOR = {"objectives", "tasks", "features", "evaluation", "hub"}
+FIRST_FLOOR = {"objectives", "tasks", "embeddings", "features", "evaluation", "hub"}
 MAY_IMPORT = {
     "__init__": GROUND_FLOOR | FIRST_FLOOR,
     "cli": {"config", "stages"},
     "stages": GROUND_FLOOR | FIRST_FLOOR,
     "objectives": {"data", "config", "tokenization"},
     "tasks": {"data", "config", "tokenization"},
+    "embeddings": {"data", "config", "tokenization"},
     "features": {"models", "data", "config", "tokenization", "hub"},
     "evaluation": {"data", "config"},
     "hub": {"models", "training", "data", "config"},

@@ -103,7 +103,9 @@ def count_cooccurrences(
             bar.update(length)
     spill()
     if not runs:
-        raise DataError("no two words of the vocabulary stand near each other, so there is nothing to count; give more text")
+        raise DataError(
+            "no two words of the vocabulary stand near each other, so there is nothing to count; give more text"
+        )
     return _merge(runs, folder, places, quiet=quiet)
 
 

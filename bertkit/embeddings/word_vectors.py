@@ -131,9 +131,7 @@ class WordVectors:
                 if not width:
                     raise DataError(f"{path}, line 1: vectors of 0 numbers; write the file anew")
                 binary = _is_binary(file, width)
-                rows = (
-                    _binary_rows(path, file, count, width) if binary else _text_rows(path, file, width, first_line=2)
-                )
+                rows = _binary_rows(path, file, count, width) if binary else _text_rows(path, file, width, first_line=2)
                 words, vectors = _collect(path, rows, count)
         return cls(words, vectors)
 

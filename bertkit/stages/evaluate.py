@@ -1,4 +1,4 @@
-"""`bertkit evaluate`: how good a checkpoint is, on labelled text, running text, pairs of sentences or translations."""
+"""`bertkit evaluate`: how good a checkpoint is, on labelled or running text, pairs of sentences or words, or translations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,12 +47,13 @@ def build_parser() -> RecipeParser:
     """Build the parser of the verb."""
     measures = "; ".join(f"{name}: {measure.does}" for name, measure in MEASURES.items())
     parser = RecipeParser("evaluate", description="Evaluate a checkpoint.")
-    parser.add_argument("checkpoint", type=str, help="Folder or Hub name of the checkpoint.")
+    parser.add_argument("checkpoint", type=str, help="Folder or Hub name of the checkpoint, or a file of vectors.")
     parser.add_argument(
         "input",
         type=str,
         help="For a classifier labelled text, else running text, or pairs of a source and a target; the forms are those of "
-        "data.train in `bertkit finetune` and `bertkit pretrain`. For minimal pairs a .jsonl file, or a folder of them.",
+        "data.train in `bertkit finetune` and `bertkit pretrain`. For minimal pairs a .jsonl file, or a folder of them; for word similarity "
+        "lines word, word, score; for analogies lines of four words, parted by lines `: section`.",
     )
     parser.add_argument(
         "--measure",
@@ -110,7 +111,6 @@ def evaluate(recipe: "Namespace") -> None:
     from transformers.utils.logging import disable_progress_bar
 
     from bertkit.hub.checkpoints import checkpoint_folder, saved_auto_class
-    from bertkit.tokenization import load_tokenizer
     from bertkit.training.processes import join_processes
 
     for name in ("batch_size", "num_beams", "max_length", "stride"):
@@ -119,24 +119,30 @@ def evaluate(recipe: "Namespace") -> None:
     disable_progress_bar()  # one for every file of a checkpoint, in the midst of ours
     join_processes()
     accelerator = Accelerator()
-    with accelerator.main_process_first():
-        folder = checkpoint_folder(recipe.checkpoint)
-    auto_class, kind = saved_auto_class(folder), kind_of(folder)
-    if auto_class is None or kind is None:
-        raise ConfigError(f"{folder} holds neither a language model nor a classifier, which is what can be evaluated")
+    folder = Path(recipe.checkpoint).expanduser()
+    if folder.is_file():
+        auto_class, kind = None, "vectors"
+    else:
+        with accelerator.main_process_first():
+            folder = checkpoint_folder(recipe.checkpoint)
+        auto_class, kind = saved_auto_class(folder), kind_of(folder)
     measure = choose_measure(recipe, kind)
     if accelerator.num_processes > 1 and not MEASURES[measure].shares:
         raise ConfigError(f"the measure {measure} is for one process, not {accelerator.num_processes}")
-    evaluated = Evaluated(recipe, folder, auto_class, kind, load_tokenizer(folder), accelerator)
+    evaluated = Evaluated(recipe, folder, auto_class, kind, accelerator)
     accelerator.print("\n".join(MEASURES[measure].run(evaluated)))
     accelerator.end_training()
 
 
-def kind_of(folder: Path) -> str | None:
-    """Return the objective by which a checkpoint's model is pretrained, or `classifier`; None for any other head.
+def kind_of(folder: Path) -> str:
+    """Return what a checkpoint is to its evaluation.
 
     Args:
         folder: a checkpoint folder.
+
+    Returns:
+        The objective by which its model is pretrained; or `classifier`, or `static` for vectors of words, or `encoder` for a model
+        without a head that predicts text.
     """
     from bertkit.hub.checkpoints import saved_auto_class, saved_family
 
@@ -146,7 +152,7 @@ def kind_of(folder: Path) -> str | None:
     for name, objective in OBJECTIVES.items():
         if family in objective.families and auto_class in _LANGUAGE_MODELS:
             return name
-    return None
+    return "static" if family == "static" else "encoder"
 
 
 def choose_measure(recipe: "Namespace", kind: str) -> str:
@@ -160,11 +166,18 @@ def choose_measure(recipe: "Namespace", kind: str) -> str:
         ConfigError: a measure that there is not, or not of this kind, or an option that says nothing to it.
     """
     fitting = [name for name, measure in MEASURES.items() if kind in measure.kinds]
+    if kind == "encoder" and recipe.measure not in fitting:
+        raise ConfigError(
+            f"{recipe.checkpoint} holds neither a language model nor a classifier; what can be evaluated of others are the input "
+            f"embeddings, by --measure {' or '.join(fitting)}"
+        )
     chosen = fitting[0] if recipe.measure is None else recipe.measure
     if chosen not in MEASURES:
         raise ConfigError(f"unknown --measure {chosen!r}{nearest(chosen, MEASURES)}")
     if chosen not in fitting:
-        raise ConfigError(f"--measure {chosen} is not for a {kind} model; it has {', '.join(fitting)}")
+        raise ConfigError(
+            f"--measure {chosen} is not for {'a file of vectors' if kind == 'vectors' else f'a {kind} model'}; it has {', '.join(fitting)}"
+        )
     defaults = build_parser().get_defaults()
     for option in {name for measure in MEASURES.values() for name in measure.takes} - {*MEASURES[chosen].takes}:
         if recipe[option] != defaults[option]:
@@ -172,6 +185,6 @@ def choose_measure(recipe: "Namespace", kind: str) -> str:
             remedy = f"it goes with --measure {' or '.join(others)}" if others else "leave it out"
             raise ConfigError(f"--{option} says nothing to the measure {chosen}; {remedy}")
     given = [name for name, value in vars(recipe.data).items() if value is not None]
-    if chosen == "minimal_pairs" and given:
+    if given and not MEASURES[chosen].reads_data:
         raise ConfigError(f"--data.{given[0]} says nothing to the measure {chosen}; leave it out")
     return chosen

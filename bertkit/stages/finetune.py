@@ -240,10 +240,16 @@ def _build_trainer(
             max_length=recipe.task.max_length,
             from_scratch=recipe.from_scratch,
             seed=seed,
+            say=not quiet,
         )
     else:
         model = model_section.build_fresh_model(
-            settings, task.auto_class, task.tokenizer, max_positions=recipe.task.max_length, seed=seed
+            settings,
+            task.auto_class,
+            task.tokenizer,
+            max_positions=recipe.task.max_length,
+            seed=seed,
+            say=not quiet,
         )
 
     # The recipe of this run alone: it repeats the run, whatever other seeds there were.

@@ -1,8 +1,9 @@
-"""What `bertkit evaluate` can measure of a checkpoint, and of which checkpoints."""
+"""What `bertkit evaluate` can measure of a checkpoint or of a file of vectors, and of which."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,22 +21,31 @@ if TYPE_CHECKING:
     from bertkit.evaluation.likelihood import TokenIds
 
 CLASSIFIER = "AutoModelForSequenceClassification"
+HAVING_VECTORS = ("static", "vectors", "encoder", "classifier", *OBJECTIVES)
+"""Kinds that words have vectors in: all."""
 _PARTS = ("train", "train_target", "eval", "eval_target", "eval_fraction")  # of a recipe's data; here there is one part
 
 
 @dataclass
 class Evaluated:
-    """A checkpoint, and what is asked of it."""
+    """A checkpoint, or a file of vectors, and what is asked of it."""
 
     options: "Namespace"
     """The command line, as `bertkit evaluate` reads it."""
     folder: Path
-    auto_class: str
+    """The checkpoint's folder, or the file."""
+    auto_class: str | None
     """Which head the checkpoint was saved with."""
     kind: str
-    """The objective that such models are pretrained by, or `classifier`."""
-    tokenizer: "PreTrainedTokenizerFast"
+    """The objective that such models are pretrained by, `classifier`, `static`, `encoder` or `vectors`."""
     accelerator: "Accelerator"
+
+    @cached_property
+    def tokenizer(self) -> "PreTrainedTokenizerFast":
+        """The checkpoint's."""
+        from bertkit.tokenization import load_tokenizer
+
+        return load_tokenizer(self.folder)
 
     @property
     def quiet(self) -> bool:
@@ -104,6 +114,8 @@ class Measure:
     """Several processes share the work; else it is for one."""
     run: Callable[[Evaluated], list[str]]
     """Measures, and returns the lines to print."""
+    reads_data: bool = True
+    """The `data` section says how INPUT is read; else it has a form of its own."""
 
 
 def _labels(evaluated: Evaluated) -> list[str]:
@@ -280,6 +292,41 @@ def _translation(evaluated: Evaluated) -> list[str]:
     return lines
 
 
+def _word_similarity(evaluated: Evaluated) -> list[str]:
+    from bertkit.evaluation.word_similarity import read_scored_pairs, word_similarity
+    from bertkit.stages.vector_sources import load_vectors
+
+    source = evaluated.options.input
+    pairs = read_scored_pairs(source)
+    vectors = load_vectors(str(evaluated.folder))
+    found = word_similarity(pairs, vectors.row_of, vectors.normalised())
+    return [
+        f"{found.pairs:,} pairs of {source}; {len(vectors):,} vectors of {vectors.width} numbers",
+        f"{found.covered:,} pairs are covered, {found.covered / found.pairs:.1%}",
+        *_table({"Spearman's correlation": found.spearman}),
+    ]
+
+
+def _analogies(evaluated: Evaluated) -> list[str]:
+    from bertkit.evaluation.analogies import Section, answer_analogies, read_questions
+    from bertkit.stages.vector_sources import load_vectors
+
+    source = evaluated.options.input
+    questions = read_questions(source)
+    vectors = load_vectors(str(evaluated.folder))
+    sections = answer_analogies(questions, vectors.row_of, vectors.normalised())
+    right, covered, asked = (sum(section[place] for section in sections) for place in (1, 2, 3))
+    width = max(len("all"), *(len(section.name) for section in sections))
+    return [
+        f"{asked:,} questions of {source}; {len(vectors):,} vectors of {vectors.width} numbers",
+        f"{'':<{width}}  accuracy  covered  questions",
+        *(
+            f"{section.name:<{width}}  {section.accuracy:>8.4f}{section.covered:>9,}{section.questions:>11,}"
+            for section in (*sections, Section("all", right, covered, asked))
+        ),
+    ]
+
+
 def _score_causal(evaluated: Evaluated, model: Any, texts: "Sequence[TokenIds]") -> Any:
     from bertkit.evaluation.likelihood import causal_likelihoods
     from bertkit.objectives.special_tokens import ends_of_text
@@ -350,6 +397,7 @@ MEASURES = {
         (),
         False,
         _minimal_pairs,
+        reads_data=False,
     ),
     "gradient_reach": Measure(
         ("causal",),
@@ -364,6 +412,23 @@ MEASURES = {
         ("output", "max_length", "num_beams", "lowercase", "target", "batch_size"),
         False,
         _translation,
+    ),
+    "word_similarity": Measure(
+        HAVING_VECTORS,
+        "Spearman's correlation of the cosines of words with people's scores (lines word, word, score), by the vectors of a file or "
+        "the input embeddings of a checkpoint",
+        (),
+        False,
+        _word_similarity,
+        reads_data=False,
+    ),
+    "analogies": Measure(
+        HAVING_VECTORS,
+        "how often b - a + c is nearest to d, by section (the form of questions-words.txt), of the same vectors",
+        (),
+        False,
+        _analogies,
+        reads_data=False,
     ),
 }
 

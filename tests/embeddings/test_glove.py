@@ -16,7 +16,9 @@ class Scalar:
     def __init__(self, glove):
         self.arguments = glove.arguments
         parts = (glove.words, glove.contexts, glove.word_squares, glove.context_squares)
-        self.words, self.contexts, self.word_squares, self.context_squares = (part.astype(float).tolist() for part in parts)
+        self.words, self.contexts, self.word_squares, self.context_squares = (
+            part.astype(float).tolist() for part in parts
+        )
 
     def step(self, row, column, count):
         arguments, width = self.arguments, self.arguments.vector_size
@@ -112,7 +114,9 @@ def test_one_word_and_enormous_counts_give_no_nan(tmp_path):
     assert np.isfinite(train_glove(matrix, GloveArguments(epochs=200, learning_rate=1.0))).all()
 
 
-@pytest.mark.parametrize(("name", "value"), [("window", 0), ("epochs", -1), ("x_max", 0.0), ("learning_rate", math.inf)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("window", 0), ("epochs", -1), ("x_max", 0.0), ("learning_rate", math.inf)]
+)
 def test_a_setting_that_cannot_be_is_refused_by_name(name, value):
     with pytest.raises(ValueError, match=f"glove.{name} is {value}; it must be"):
         GloveArguments(**{name: value})

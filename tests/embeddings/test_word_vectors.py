@@ -69,7 +69,10 @@ def test_what_gensim_writes_is_read(vectors, form, tmp_path):
 @settings(max_examples=60, deadline=None)
 @given(
     words=st.lists(
-        st.text(st.characters(exclude_categories=("Z", "C")), min_size=1, max_size=8), min_size=1, max_size=9, unique=True
+        st.text(st.characters(exclude_categories=("Z", "C")), min_size=1, max_size=8),
+        min_size=1,
+        max_size=9,
+        unique=True,
     ),
     width=st.integers(2, 40),
     form=st.sampled_from(FORMS),

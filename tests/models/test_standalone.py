@@ -108,7 +108,10 @@ def checkpoints(tmp_path_factory):
             model = bertkit.models.build_model(config, head).eval()
             model.save_pretrained(folder)
             with torch.no_grad():
-                outputs = {"logits": model(**inputs)[logits], "last_hidden_state": model.base_model(**inputs)[0].clone()}
+                outputs = {
+                    "logits": model(**inputs)[logits],
+                    "last_hidden_state": model.base_model(**inputs)[0].clone(),
+                }
             save_file(inputs, f"{folder}-inputs.safetensors")
             save_file(outputs, f"{folder}-outputs.safetensors")
             saved.append((family, head, list(members.auto_classes), logits))
