@@ -3,8 +3,8 @@
 Pennington et al. 2014, https://nlp.stanford.edu/pubs/glove.pdf. Over all pairs of words that were seen together, least squares
 of w·w̃ + b + b̃ − log X, each weighted by min(1, X / x_max)^alpha, by AdaGrad; a word's vector is w + w̃. Kept from the authors'
 program (https://github.com/stanfordnlp/GloVe) are its defaults and what the paper leaves open: numbers start evenly within
-± 0.5 / width, sums of squares at 1; the squares are those of gradients already multiplied by the rate, but for the biases, whose
-rate is 1; a gradient is cut at ± 100 for each number; pairs come in random order.
+± 0.5 / width, sums of squares at 1; the squares are those of gradients already multiplied by the rate, which is 1 for the
+biases; a gradient is cut at ± 100 for each number; pairs come in random order.
 
 One step is taken a pair, as there, and not one a batch: pairs without a common word do not see each other's steps, so they are
 taken at once, in the groups that `cooccurrence` has sorted them into.

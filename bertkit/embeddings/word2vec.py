@@ -1,7 +1,7 @@
 """word2vec: vectors that tell a word from those around it, or those around it from the word, trained by gensim.
 
-Mikolov et al. 2013, https://arxiv.org/abs/1301.3781 (CBOW and skip-gram) and https://arxiv.org/abs/1310.4546 (negative sampling,
-subsampling of frequent words).
+Mikolov et al. 2013, https://arxiv.org/abs/1301.3781 (CBOW and skip-gram) and https://arxiv.org/abs/1310.4546 (negative
+sampling, subsampling of frequent words).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -26,7 +26,7 @@ class Word2VecArguments:
     """
 
     architecture: Literal["skipgram", "cbow"] = "skipgram"
-    """skipgram predicts each word around a word from it; cbow predicts a word from the mean of those around it, and is faster."""
+    """skipgram predicts each word around a word from it; cbow predicts a word from the mean of those around it, faster."""
     loss: Literal["negative_sampling", "hierarchical_softmax"] = "negative_sampling"
     """Against what the right word is learned: some random words, or the forks of a Huffman tree over all."""
     vector_size: int = 100
@@ -57,8 +57,8 @@ class Word2VecArguments:
                 raise ValueError(f"word2vec.{name} is {getattr(self, name)}; it must be at least 1")
         if not 0 <= self.min_learning_rate <= self.learning_rate or self.learning_rate == 0:
             raise ValueError(
-                f"word2vec.learning_rate is {self.learning_rate} and min_learning_rate {self.min_learning_rate}; the first must be "
-                "above 0, and the last between 0 and it"
+                f"word2vec.learning_rate is {self.learning_rate} and min_learning_rate {self.min_learning_rate}; the first "
+                "must be above 0, and the last between 0 and it"
             )
         if self.subsampling < 0:
             raise ValueError(f"word2vec.subsampling is {self.subsampling}; it must be 0 or above")

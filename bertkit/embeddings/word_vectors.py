@@ -13,8 +13,9 @@ import gzip
 import io
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Literal, TypeAlias, get_args
+from typing import BinaryIO, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 
@@ -101,7 +102,7 @@ class WordVectors:
                 raise ValueError(f"the word {word!r} is empty or holds white space, which no form of vectors can say")
         if not np.isfinite(self.vectors).all():
             raise ValueError(f"some vectors hold numbers that are not finite; {path} is not written")
-        with _open(Path(path), "wb") as file:
+        with _writing(Path(path)) as file:
             if form != "glove":
                 file.write(f"{len(self)} {self.width}\n".encode())
             for row in _lines(self, binary=form == "word2vec_binary"):
@@ -120,7 +121,7 @@ class WordVectors:
             DataError: it cannot be read, or is no such file; with the line where something is wrong.
         """
         path = Path(path)
-        with read_errors(path), _open(path, "rb") as file:
+        with read_errors(path), _reading(path) as file:
             first = file.readline()
             header = _header(first)
             if header is None:
@@ -139,15 +140,20 @@ class WordVectors:
 _Rows: TypeAlias = Iterator[tuple[bytes, np.ndarray]]
 
 
-def _open(path: Path, mode: Literal["rb", "wb"]) -> BinaryIO:
-    """Open a file, through gzip where its name (to write) or its first bytes (to read) say so."""
-    if mode == "wb":
-        opened = gzip.open(path, mode) if path.suffix == ".gz" else path.open(mode)
-    else:
-        with path.open("rb") as file:
-            compressed = file.read(2) == b"\x1f\x8b"
-        opened = gzip.open(path, mode) if compressed else path.open(mode)
-    return io.BufferedReader(opened, 1 << 20) if mode == "rb" else opened  # type: ignore[return-value,arg-type]
+@contextmanager
+def _writing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to write, through gzip where its name says so."""
+    with gzip.open(path, "wb") if path.suffix == ".gz" else path.open("wb") as file:
+        yield cast("BinaryIO", file)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[io.BufferedReader]:
+    """Open a file to read, through gzip where its first bytes say so."""
+    with path.open("rb") as file:
+        compressed = file.read(2) == b"\x1f\x8b"
+    with gzip.open(path, "rb") if compressed else path.open("rb") as file:
+        yield io.BufferedReader(cast("io.RawIOBase", file), 1 << 20)
 
 
 def _lines(vectors: WordVectors, *, binary: bool) -> Iterator[bytes]:
@@ -173,9 +179,9 @@ def _header(line: bytes) -> tuple[int, int] | None:
     return (int(parts[0]), int(parts[1])) if len(parts) == 2 and all(part.isdigit() for part in parts) else None
 
 
-def _is_binary(file: BinaryIO, width: int) -> bool:
+def _is_binary(file: io.BufferedReader, width: int) -> bool:
     """Tell from what lies behind the first line whether numbers are written as bytes or as text."""
-    some: bytes = file.peek(1 << 16)  # type: ignore[attr-defined]
+    some = file.peek(1 << 16)
     numbers = some.lstrip(b"\n").partition(b" ")[2].partition(b"\n")[0][: 4 * width]
     return bool(some) and not all(byte in _TEXT for byte in numbers or b"\0")
 

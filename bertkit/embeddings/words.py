@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -94,7 +95,7 @@ def texts_of(store: "TokenStore") -> Iterator[np.ndarray]:
     for first in range(0, len(store.sentence_starts) - 1, _SENTENCES_AT_ONCE):
         starts = store.sentence_starts[first : first + _SENTENCES_AT_ONCE + 1].tolist()
         token_ids = np.array(store.token_ids[starts[0] : starts[-1]])
-        for start, end in zip(starts[:-1], starts[1:], strict=True):
+        for start, end in pairwise(starts):
             yield token_ids[start - starts[0] : end - starts[0]]
 
 

@@ -1,9 +1,9 @@
 """Analogies: is the vector of "king", less "man", and "woman" added, nearest to that of "queen"?
 
-Mikolov et al. 2013, https://arxiv.org/abs/1301.3781. The questions stand in the form of their questions-words.txt: a line
-`: name` begins a section, every other line has four words, `a b c d`, that read "a is to b as c is to d". The answer is the word
-whose direction has the largest cosine with b − a + c (3CosAdd, Levy & Goldberg 2014, https://aclanthology.org/W14-1618/), a, b and
-c left out, each at length 1. A question of which a word has no vector is left out, and counted.
+Mikolov et al. 2013, https://arxiv.org/abs/1301.3781; Levy & Goldberg 2014 (3CosAdd), https://aclanthology.org/W14-1618/. The
+questions stand in the form of questions-words.txt: a line `: name` begins a section, every other line has four words,
+`a b c d`: a is to b as c is to d. The answer is the word whose direction has the largest cosine with b − a + c, each at length
+1, with a, b and c left out. A question of which a word has no vector is left out, and counted.
 """
 
 from collections.abc import Callable, Sequence

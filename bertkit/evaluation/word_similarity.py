@@ -100,12 +100,16 @@ def word_similarity(
     """
     from scipy.stats import spearmanr
 
-    rows = [(row_of(pair.first), row_of(pair.second), pair.score) for pair in pairs]
-    covered = [(first, second, score) for first, second, score in rows if first is not None and second is not None]
-    if not covered:
+    firsts, seconds, covered_scores = [], [], []
+    for pair in pairs:
+        first, second = row_of(pair.first), row_of(pair.second)
+        if first is not None and second is not None:
+            firsts.append(first)
+            seconds.append(second)
+            covered_scores.append(pair.score)
+    if not firsts:
         return Similarity(float("nan"), 0, len(pairs))
-    first, second = (directions[[row[place] for row in covered]] for place in (0, 1))  # (covered, width)
-    cosines = np.einsum("pn,pn->p", first, second)
-    scores = np.array([row[2] for row in covered])
+    cosines = np.einsum("pn,pn->p", directions[firsts], directions[seconds])  # (covered,)
+    scores = np.array(covered_scores)
     varied = len(np.unique(cosines)) > 1 and len(np.unique(scores)) > 1
-    return Similarity(float(spearmanr(cosines, scores).statistic) if varied else float("nan"), len(covered), len(pairs))
+    return Similarity(float(spearmanr(cosines, scores).statistic) if varied else float("nan"), len(firsts), len(pairs))

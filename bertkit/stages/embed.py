@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from bertkit.config import ConfigError, RecipeParser, choose, value_of
 from bertkit.data.arguments import DataArguments, DocumentMode, SentenceMode
@@ -34,8 +34,8 @@ tags:
 
 # {count:,} vectors of {width} numbers, by {method}
 
-Trained on {tokens:,} tokens; `{file}` has the vectors for other programs. In the model every token without a vector of its own has
-zeros, [UNK] too.
+Trained on {tokens:,} tokens; `{file}` has the vectors for other programs. In the model every token without a vector of its own
+has zeros, [UNK] too.
 
 ```python
 from transformers import AutoModel, AutoTokenizer
@@ -65,7 +65,7 @@ class EmbedDataArguments:
     documents: DocumentMode = "blank_line"
     """How a text file is cut into documents; no window reaches out of a line whatever is said here."""
     sentences: SentenceMode = "line"
-    """How far a window may reach: to the ends of the line (a paragraph), or of the sentence, found by rules for the language."""
+    """How far a window may reach: to the ends of the line (a paragraph), or of the sentence, by rules for the language."""
     language: str = "en"
     """Language of the text as an ISO 639 code (en, ko, de, ...), for the sentences and the model card."""
     streaming: bool = False
@@ -231,7 +231,7 @@ def _save(
     config = build_config(
         "static", vocab_size=len(tokenizer), hidden_size=vectors.width, pad_token_id=tokenizer.pad_token_id
     )
-    model = build_model(config, "AutoModel")
+    model: Any = build_model(config, "AutoModel")
     table = model.get_input_embeddings().weight.data
     table.zero_()
     table[tokenizer.convert_tokens_to_ids(vectors.words)] = torch.from_numpy(vectors.vectors)

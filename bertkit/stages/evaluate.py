@@ -52,8 +52,8 @@ def build_parser() -> RecipeParser:
         "input",
         type=str,
         help="For a classifier labelled text, else running text, or pairs of a source and a target; the forms are those of "
-        "data.train in `bertkit finetune` and `bertkit pretrain`. For minimal pairs a .jsonl file, or a folder of them; for word similarity "
-        "lines word, word, score; for analogies lines of four words, parted by lines `: section`.",
+        "data.train in `bertkit finetune` and `bertkit pretrain`. For minimal pairs a .jsonl file, or a folder of them; for "
+        "word similarity lines word, word, score; for analogies lines of four words, parted by lines `: section`.",
     )
     parser.add_argument(
         "--measure",
@@ -121,11 +121,11 @@ def evaluate(recipe: "Namespace") -> None:
     accelerator = Accelerator()
     folder = Path(recipe.checkpoint).expanduser()
     if folder.is_file():
-        auto_class, kind = None, "vectors"
+        auto_class, kind = "AutoModel", "vectors"
     else:
         with accelerator.main_process_first():
             folder = checkpoint_folder(recipe.checkpoint)
-        auto_class, kind = saved_auto_class(folder), kind_of(folder)
+        auto_class, kind = saved_auto_class(folder) or "AutoModel", kind_of(folder)
     measure = choose_measure(recipe, kind)
     if accelerator.num_processes > 1 and not MEASURES[measure].shares:
         raise ConfigError(f"the measure {measure} is for one process, not {accelerator.num_processes}")
@@ -141,10 +141,11 @@ def kind_of(folder: Path) -> str:
         folder: a checkpoint folder.
 
     Returns:
-        The objective by which its model is pretrained; or `classifier`, or `static` for vectors of words, or `encoder` for a model
-        without a head that predicts text.
+        The objective by which its model is pretrained; or `classifier`; or the family, of one that no objective trains; or
+        `encoder`, for a model without a head that predicts text.
     """
     from bertkit.hub.checkpoints import saved_auto_class, saved_family
+    from bertkit.models import FAMILIES
 
     auto_class, family = saved_auto_class(folder), saved_family(folder)
     if auto_class == CLASSIFIER:
@@ -152,7 +153,7 @@ def kind_of(folder: Path) -> str:
     for name, objective in OBJECTIVES.items():
         if family in objective.families and auto_class in _LANGUAGE_MODELS:
             return name
-    return "static" if family == "static" else "encoder"
+    return family if family is not None and FAMILIES[family].made_by != "pretrain" else "encoder"
 
 
 def choose_measure(recipe: "Namespace", kind: str) -> str:
@@ -168,16 +169,15 @@ def choose_measure(recipe: "Namespace", kind: str) -> str:
     fitting = [name for name, measure in MEASURES.items() if kind in measure.kinds]
     if kind == "encoder" and recipe.measure not in fitting:
         raise ConfigError(
-            f"{recipe.checkpoint} holds neither a language model nor a classifier; what can be evaluated of others are the input "
-            f"embeddings, by --measure {' or '.join(fitting)}"
+            f"{recipe.checkpoint} holds neither a language model nor a classifier; what can be evaluated of others are the "
+            f"input embeddings, by --measure {' or '.join(fitting)}"
         )
     chosen = fitting[0] if recipe.measure is None else recipe.measure
     if chosen not in MEASURES:
         raise ConfigError(f"unknown --measure {chosen!r}{nearest(chosen, MEASURES)}")
     if chosen not in fitting:
-        raise ConfigError(
-            f"--measure {chosen} is not for {'a file of vectors' if kind == 'vectors' else f'a {kind} model'}; it has {', '.join(fitting)}"
-        )
+        whom = "a file of vectors" if kind == "vectors" else f"a {kind} model"
+        raise ConfigError(f"--measure {chosen} is not for {whom}; it has {', '.join(fitting)}")
     defaults = build_parser().get_defaults()
     for option in {name for measure in MEASURES.values() for name in measure.takes} - {*MEASURES[chosen].takes}:
         if recipe[option] != defaults[option]:

@@ -34,8 +34,8 @@ class Evaluated:
     """The command line, as `bertkit evaluate` reads it."""
     folder: Path
     """The checkpoint's folder, or the file."""
-    auto_class: str | None
-    """Which head the checkpoint was saved with."""
+    auto_class: str
+    """Which head the checkpoint was saved with; AutoModel where it has none."""
     kind: str
     """The objective that such models are pretrained by, `classifier`, `static`, `encoder` or `vectors`."""
     accelerator: "Accelerator"
@@ -315,14 +315,19 @@ def _analogies(evaluated: Evaluated) -> list[str]:
     questions = read_questions(source)
     vectors = load_vectors(str(evaluated.folder))
     sections = answer_analogies(questions, vectors.row_of, vectors.normalised())
-    right, covered, asked = (sum(section[place] for section in sections) for place in (1, 2, 3))
-    width = max(len("all"), *(len(section.name) for section in sections))
+    total = Section(
+        "all",
+        sum(section.right for section in sections),
+        sum(section.covered for section in sections),
+        sum(section.questions for section in sections),
+    )
+    width = max(len(section.name) for section in (*sections, total))
     return [
-        f"{asked:,} questions of {source}; {len(vectors):,} vectors of {vectors.width} numbers",
+        f"{total.questions:,} questions of {source}; {len(vectors):,} vectors of {vectors.width} numbers",
         f"{'':<{width}}  accuracy  covered  questions",
         *(
             f"{section.name:<{width}}  {section.accuracy:>8.4f}{section.covered:>9,}{section.questions:>11,}"
-            for section in (*sections, Section("all", right, covered, asked))
+            for section in (*sections, total)
         ),
     ]
 
@@ -415,8 +420,8 @@ MEASURES = {
     ),
     "word_similarity": Measure(
         HAVING_VECTORS,
-        "Spearman's correlation of the cosines of words with people's scores (lines word, word, score), by the vectors of a file or "
-        "the input embeddings of a checkpoint",
+        "Spearman's correlation of the cosines of words with people's scores (lines word, word, score), by the vectors of a "
+        "file or the input embeddings of a checkpoint",
         (),
         False,
         _word_similarity,

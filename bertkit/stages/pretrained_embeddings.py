@@ -20,7 +20,7 @@ HELP = (
 
 @dataclass(frozen=True)
 class StartingEmbeddings:
-    """What a recipe says of where the embeddings start. These are no settings of a configuration, so no checkpoint holds them."""
+    """What a recipe says of where the embeddings start; these are no settings of a configuration, so config.json has none."""
 
     source: str | None = None
     """A file of vectors or a checkpoint; None: they start as the family draws them."""
@@ -55,8 +55,8 @@ class StartingEmbeddings:
     ) -> None:
         """Give the model's token embeddings the vectors of the source, and freeze them if so asked.
 
-        A token is looked up as it is spelled, and if that is not found, in lower case; a piece that continues a word (##ing) only
-        as it is spelled. Padding keeps its zeros, and tokens that are not found what they were drawn as.
+        A token is looked up as it is spelled, and if that is not found, in lower case; a piece that continues a word (##ing)
+        only as it is spelled. Padding keeps its zeros, and tokens that are not found what they were drawn as.
 
         Args:
             model: a fresh model.
@@ -93,8 +93,8 @@ class StartingEmbeddings:
             ):
                 if now != then:
                     raise ConfigError(
-                        f"model.{name} is {now}, and was {then} in the run of {checkpoint}, which goes on; leave it as it was, or "
-                        "start anew with another --output_dir"
+                        f"model.{name} is {now}, and was {then} in the run of {checkpoint}, which goes on; leave it as it "
+                        "was, or start anew with another --output_dir"
                     )
         self._freeze(model, say=False)
 
@@ -112,7 +112,7 @@ class StartingEmbeddings:
             )
 
 
-def _table(model: "PreTrainedModel", setting: str) -> Any:
+def _table(model: Any, setting: str) -> Any:
     """Return the module of the token embeddings."""
     from torch import nn
 
@@ -159,7 +159,7 @@ def _fill(
     return line
 
 
-def _remedy(model: "PreTrainedModel", width: int) -> str:
+def _remedy(model: Any, width: int) -> str:
     """Say which setting makes the embeddings as wide as the vectors."""
     if "embedding_size" in type(model.config).__annotations__:
         return f"set model.embedding_size to {width}, or give vectors that fit"

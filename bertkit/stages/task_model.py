@@ -80,8 +80,8 @@ def build_task_model(
     embeddings, settings = StartingEmbeddings.taken_from(settings)
     if embeddings.source is not None and not from_scratch:
         raise ConfigError(
-            f"model.pretrained_embeddings {embeddings.source} would replace those that {folder} was trained with; leave it out, or "
-            "train --from_scratch true"
+            f"model.pretrained_embeddings {embeddings.source} would replace those that {folder} was trained with; leave it "
+            "out, or train --from_scratch true"
         )
     torch.manual_seed(keyed_seed(seed, "weights"))
     encoder = load_checkpoint(folder, "AutoModel")

@@ -1,7 +1,7 @@
 """Vectors of words wherever they lie: a file of word2vec's or GloVe's, or the input embeddings of a checkpoint."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bertkit.config import ConfigError
 
@@ -31,7 +31,7 @@ def load_vectors(name: str) -> "WordVectors":
         return WordVectors.load(Path(name).expanduser())
     folder = checkpoint_folder(name)
     disable_progress_bar()
-    model = load_checkpoint(folder, saved_auto_class(folder) or "AutoModel")
+    model: Any = load_checkpoint(folder, saved_auto_class(folder) or "AutoModel")
     if getattr(model.config, "token_input", None) == "characters":
         raise ConfigError(f"{name} spells its tokens and has no table of vectors; give another checkpoint, or a file")
     tokenizer = load_tokenizer(folder)

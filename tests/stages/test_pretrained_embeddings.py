@@ -22,11 +22,11 @@ SMALL = {
 
 @pytest.fixture
 def vectors_file(tokenizer_folder, tmp_path):
-    """Return a function: width -> a file of vectors of half of the tokens that do not continue a word, and of a strange word."""
+    """Return a function: width -> a file of vectors of half of the tokens that begin a word, and of a strange word."""
 
     def write(width):
         vocab = AutoTokenizer.from_pretrained(tokenizer_folder).get_vocab()
-        words = [token for token in sorted(vocab) if token[0] not in "[#"][::2] + ["strange"]
+        words = ["strange", *[token for token in sorted(vocab) if token[0] not in "[#"][::2]]
         path = tmp_path / f"vectors-{width}.txt"
         WordVectors(words, np.random.default_rng(0).standard_normal((len(words), width))).save(path, "glove")
         return path
@@ -217,7 +217,8 @@ def test_a_classifier_from_scratch_starts_from_vectors_and_a_pretrained_one_keep
     vectors = WordVectors.load(tmp_path / "vectors.txt")
     options = [
         "finetune", "--model.from", checkpoint, "--data.train", reviews["train"], "--data.eval", reviews["eval"],
-        "--training.max_steps", 4, "--task.max_length", 32, "--model.pretrained_embeddings", tmp_path / "vectors.txt", "--model.freeze_embeddings",
+        "--training.max_steps", 4, "--task.max_length", 32, "--model.freeze_embeddings",
+        "--model.pretrained_embeddings", tmp_path / "vectors.txt",
     ]  # fmt: skip
     twin = [*options, "--from_scratch", "--output_dir", tmp_path / "twin"]
     assert main([*map(str, twin)]) == 0
