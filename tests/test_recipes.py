@@ -64,6 +64,14 @@ def test_every_family_that_is_pretrained_has_a_recipe_of_its_paper(family):
     assert load_yaml(RECIPES / "pretrain" / f"{family}-base.yaml")["model"]["family"] == family
 
 
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("embed/*.yaml")), ids=lambda path: path.stem)
+def test_a_recipe_of_vectors_trains_them(recipe, corpus_file, tmp_path):
+    method = load_yaml(recipe)["method"]
+    settings = {"output": tmp_path / "vectors", "data.train": corpus_file, f"{method}.epochs": 1, "quiet": "true"}
+    assert main(["embed", "--config", recipe.stem, *options(settings)]) == 0
+    assert (tmp_path / "vectors" / "model.safetensors").is_file()
+
+
 @pytest.mark.parametrize("recipe", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: path.stem)
 def test_a_recipe_says_how_to_run_it_and_what_to_expect(recipe):
     comment = [line for line in recipe.read_text(encoding="utf-8").splitlines() if line.startswith("#")]

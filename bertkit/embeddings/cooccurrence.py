@@ -1,7 +1,7 @@
 """How often words stand near each other, counted over a corpus larger than memory.
 
 Pennington et al. 2014 (GloVe), https://nlp.stanford.edu/pubs/glove.pdf: every word sees the words up to a window away on both
-sides, in its own text only, and a word at distance d counts 1/d. Words outside the vocabulary are taken out before distances
+sides, in its own text only, and a word at distance d counts 1/d, unless asked otherwise. Words outside the vocabulary are taken out before distances
 are counted, as in the authors' program.
 
 Pairs are held until memory's share is full, then sorted, added up and written to disk as a run; at the end the runs are merged,
@@ -54,8 +54,9 @@ def count_cooccurrences(
     folder: Path,
     *,
     window: int = 15,
+    distance_weighting: bool = True,
     seed: int = 0,
-    max_pairs: int = 1 << 24,
+    max_pairs: int = 1 << 22,
     num_tokens: int | None = None,
     quiet: bool = True,
 ) -> Cooccurrences:
@@ -67,8 +68,9 @@ def count_cooccurrences(
         vocab_size: number of words.
         folder: where runs and the matrix are written; it must exist. They are gone when it is removed.
         window: how far apart two words are at most.
+        distance_weighting: a word at distance d counts 1/d, else 1.
         seed: key of the order in which the pairs are later walked.
-        max_pairs: pairs held in memory before they are written; each takes 40 bytes for the time of the sorting.
+        max_pairs: pairs held in memory before they are written; each takes some 50 bytes for the time of the sorting.
         num_tokens: tokens of all texts, for the progress bar.
         quiet: no progress bar.
 
@@ -90,7 +92,7 @@ def count_cooccurrences(
         nonlocal held, num_held
         if num_held:
             runs.append(folder / f"run-{len(runs)}")
-            _write_run(runs[-1], held, window)
+            _write_run(runs[-1], held, window, distance_weighting)
         held, num_held = [], 0
 
     with tqdm(desc="Counting pairs", total=num_tokens, unit=" tokens", unit_scale=True, disable=quiet) as bar:
@@ -143,14 +145,14 @@ def _pairs(tokens: np.ndarray, numbers: np.ndarray, window: int, places: np.ndar
 _ENTRY = np.dtype([("key", "<i8"), ("count", "<f8")])
 
 
-def _write_run(path: Path, held: list[np.ndarray], window: int) -> None:
+def _write_run(path: Path, held: list[np.ndarray], window: int, distance_weighting: bool) -> None:
     """Sort pairs, add up those that are equal, and write what is left; `held` is emptied on the way."""
     pairs = np.concatenate(held)
     held.clear()
     pairs.sort()
     keys, distances = np.divmod(pairs, window)
     del pairs
-    np.reciprocal(distances + 1.0, out=(weights := np.empty(len(keys))))
+    weights = 1 / (distances + 1.0) if distance_weighting else np.ones(len(keys))
     _summed(keys, weights).tofile(path)
 
 

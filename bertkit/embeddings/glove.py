@@ -34,7 +34,9 @@ class GloveArguments:
     vector_size: int = 50
     """Numbers in a vector."""
     window: int = 15
-    """How far apart two words are at most, on either side; a word at distance d counts 1/d."""
+    """How far apart two words are at most, on either side."""
+    distance_weighting: bool = True
+    """A word at distance d counts 1/d; false counts each as 1, which says more of what words are about."""
     min_count: int = 5
     """Words that occur less often are left out, as if they did not stand in the text."""
     x_max: float = 100.0
@@ -45,8 +47,8 @@ class GloveArguments:
     """How often all pairs are walked through."""
     learning_rate: float = 0.05
     """AdaGrad's first rate."""
-    max_pairs: int = 16_777_216
-    """Pairs held in memory while they are counted; more are sorted and written to disk. Each takes some 40 bytes."""
+    max_pairs: int = 4_194_304
+    """Pairs held in memory while they are counted; more are sorted and written to disk. Each takes some 50 bytes."""
     seed: int = 0
     """Key of the first numbers and of the order of the pairs."""
 

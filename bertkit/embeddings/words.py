@@ -43,8 +43,8 @@ def train_word_tokenizer(
 ) -> "PreTrainedTokenizerFast":
     """Collect the words of documents into a tokenizer that plain AutoTokenizer loads.
 
-    It knows [PAD] [UNK] [CLS] [SEP] [MASK] as the ids 0 to 4, as bertkit's others do, and sets none of them around a text; then
-    come the words, the most frequent first, equally frequent ones by their letters.
+    It knows [PAD] [UNK] [CLS] [SEP] [MASK] as the ids 0 to 4, as bertkit's others do; then come the words, the most frequent
+    first, equally frequent ones by their letters. It sets [CLS] before a text, so that one without any word has a token, too.
 
     Args:
         documents: lists of paragraphs, read once; memory grows with the number of different words.
@@ -55,7 +55,7 @@ def train_word_tokenizer(
     Raises:
         DataError: no word occurs so often.
     """
-    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     lowercase = arguments.lowercase is not False
@@ -75,6 +75,9 @@ def train_word_tokenizer(
     )
     tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = pre_tokenizer
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A", pair="[CLS] $A $B:1", special_tokens=[("[CLS]", entries.index("[CLS]"))]
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         model_input_names=["input_ids", "attention_mask"],

@@ -35,7 +35,7 @@ tags:
 # {count:,} vectors of {width} numbers, by {method}
 
 Trained on {tokens:,} tokens; `{file}` has the vectors for other programs. In the model every token without a vector of its own
-has zeros, [UNK] too.
+has zeros: [UNK], and [CLS], which the tokenizer sets before a text so that one without any known word has a token.
 
 ```python
 from transformers import AutoModel, AutoTokenizer
@@ -206,6 +206,7 @@ def train_vectors(
             len(words),
             Path(folder),
             window=settings.window,
+            distance_weighting=settings.distance_weighting,
             seed=settings.seed,
             max_pairs=settings.max_pairs,
             num_tokens=num_tokens,

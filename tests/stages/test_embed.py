@@ -75,12 +75,33 @@ def test_a_checkpoint_loads_through_plain_auto_classes_and_has_the_vectors(text,
     model = AutoModel.from_pretrained(folder)
     assert tokenizer.convert_ids_to_tokens(range(5)) == list(SPECIAL_TOKENS.values())
     states = model(**tokenizer("the sea, don't Cafe\u0301 unheardof", return_tensors="pt")).last_hidden_state[0]
-    expected = [*(vectors[word] for word in ("the", "sea", "don't", "café")), np.zeros(12)]
+    zeros = np.zeros(12)  # of [CLS] and [UNK]
+    expected = [zeros, *(vectors[word] for word in ("the", "sea", "don't", "café")), zeros]
     torch.testing.assert_close(states, torch.tensor(np.array(expected), dtype=torch.float32))
     assert set(vectors.words) == {"the", "don't", "café", "소식을", "x2", "sea", "ship", "ships", "ahab"}
     assert load_yaml(folder / "recipe.yaml")["method"] == method
     assert method in (folder / "README.md").read_text(encoding="utf-8")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]  # nothing is left beside it
+
+
+def test_features_are_means_of_vectors_and_a_text_without_a_word_has_zeros(text, tmp_path):
+    from safetensors.numpy import load_file
+
+    assert embed("--data.train", text, "--output", tmp_path / "out", *FAST["word2vec"]) == 0
+    (tmp_path / "texts.txt").write_text("the sea\n\n!\n")
+    features = [
+        "features",
+        tmp_path / "out",
+        tmp_path / "texts.txt",
+        "--output",
+        tmp_path / "features.safetensors",
+        "--quiet",
+    ]
+    assert main([*map(str, features)]) == 0
+    [first, *empty] = next(iter(load_file(tmp_path / "features.safetensors").values()))
+    vectors = WordVectors.load(tmp_path / "out" / "vectors.txt")
+    np.testing.assert_allclose(first, (vectors["the"] + vectors["sea"]) / 3, rtol=1e-6)  # [CLS] is counted
+    assert np.array_equal(empty, np.zeros((2, 12)))
 
 
 def test_words_keep_their_case_where_asked_and_the_most_frequent_stay(text, tmp_path):
