@@ -16,11 +16,12 @@ VERBS = {
     "pretrain": "pretrain a model on a corpus",
     "finetune": "fine-tune a checkpoint on labelled text",
     "average": "average the weights of a run's last checkpoints into a new one",
-    "evaluate": "evaluate a checkpoint on text, labelled text, minimal pairs or translations",
+    "evaluate": "evaluate a checkpoint on text, labelled text, minimal pairs, translations or words",
     "compare": "compare two fine-tuned models on the same examples",
     "predict": "label, tag, answer, fill, translate or continue new text",
     "features": "turn text into vectors with a frozen checkpoint",
     "probe": "classify labelled text by the frozen vectors of each layer of a checkpoint",
+    "embed": "train a vector a word by word2vec or GloVe, whatever its context",
     "import": "make a checkpoint of weights that another program wrote (AllenAI's ELMo)",
 }
 """Verb -> what it does; `bertkit/stages/<verb>.py` has a function `main` that takes the verb's arguments."""

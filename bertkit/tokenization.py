@@ -117,7 +117,7 @@ def train_tokenizer(
     normalizer = _build_normalizer(arguments)
     word = Regex(_word_pattern(arguments.handle_chinese_chars))
     pre_tokenizer = pre_tokenizers.Split(word, behavior="removed", invert=True)  # what is no word is removed
-    word_counts = _count_words(documents, normalizer, pre_tokenizer, quiet=quiet)
+    word_counts = count_words(documents, normalizer, pre_tokenizer, quiet=quiet)
     vocab = _train_vocabulary(word_counts, arguments, quiet=quiet)
 
     tokenizer = Tokenizer(
@@ -401,13 +401,19 @@ def _word_pattern(handle_chinese_chars: bool) -> str:
     return rf"{run}|{emoji}|{flag}|[{alone}]\p{{M}}*"
 
 
-def _count_words(
+def count_words(
     documents: Iterable[list[str]], normalizer: "Normalizer", pre_tokenizer: "PreTokenizer", *, quiet: bool
 ) -> Counter[str]:
     """Count the words of the documents as the finished tokenizer will cut them.
 
     No rule of the tokenizer looks across a space, so each different stretch between spaces is cut once, however often
     it stands in the text: several times faster than cutting all of it.
+
+    Args:
+        documents: lists of paragraphs, read once.
+        normalizer: the tokenizer's.
+        pre_tokenizer: the tokenizer's; it keeps the words alone.
+        quiet: no progress bar.
     """
     from tqdm import tqdm
 

@@ -22,6 +22,7 @@ PUBLIC = (
     "models",
     "training",
     "tasks",
+    "embeddings",
     "features",
     "evaluation",
     "hub",

@@ -22,6 +22,7 @@ def render_row(name: str, family: Family) -> str:
     module = sys.modules[family.config_class.__module__]
     what = (module.__doc__ or "").partition("\n")[0].rstrip(".")
     objectives = ", ".join(f"`{objective}`" for objective, members in OBJECTIVES.items() if name in members.families)
+    objectives = objectives or f"none; made by `bertkit {family.made_by}`"
     heads = ", ".join(f"`{auto_class}`" for auto_class in family.auto_classes)
     return f"| `{name}` | {what} | {objectives} | {heads} | {', '.join(family.presets)} |"
 

@@ -87,6 +87,7 @@ def test_every_direct_dependency_is_pinned_to_a_version_that_is_recent_enough(pr
         *extras["dev"],
         *extras["test"],
         *extras["bench"],
+        *extras["embed"],
         *extras["quickstart"],
     ]
     for requirement in map(Requirement, wanted):

@@ -59,9 +59,17 @@ def test_a_pretraining_recipe_runs_for_two_steps(recipe, data, tokenizer_folder,
     assert state["global_step"] == 2 and state["metrics"]["eval_loss"] > 0
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_has_a_recipe_of_its_paper(family):
+@pytest.mark.parametrize("family", [name for name, family in FAMILIES.items() if family.made_by == "pretrain"])
+def test_every_family_that_is_pretrained_has_a_recipe_of_its_paper(family):
     assert load_yaml(RECIPES / "pretrain" / f"{family}-base.yaml")["model"]["family"] == family
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("embed/*.yaml")), ids=lambda path: path.stem)
+def test_a_recipe_of_vectors_trains_them(recipe, corpus_file, tmp_path):
+    method = load_yaml(recipe)["method"]
+    settings = {"output": tmp_path / "vectors", "data.train": corpus_file, f"{method}.epochs": 1, "quiet": "true"}
+    assert main(["embed", "--config", recipe.stem, *options(settings)]) == 0
+    assert (tmp_path / "vectors" / "model.safetensors").is_file()
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: path.stem)

@@ -250,7 +250,7 @@ def test_words_are_counted_as_the_tokenizer_cuts_them(paragraphs, strip_accents,
     normalizer = tokenization._build_normalizer(arguments)
     pattern = Regex(tokenization._word_pattern(handle_chinese_chars))
     splitter = pre_tokenizers.Split(pattern, behavior="removed", invert=True)
-    counted = tokenization._count_words([paragraphs], normalizer, splitter, quiet=True)
+    counted = tokenization.count_words([paragraphs], normalizer, splitter, quiet=True)
     whole = Counter(
         word for text in paragraphs for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))
     )

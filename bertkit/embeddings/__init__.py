@@ -1,1 +1,1 @@
-"""Texts and words as vectors without a network: bags of words and n-grams."""
+"""Texts and words as vectors without a network: word2vec, GloVe and the files of such vectors; bags of words."""

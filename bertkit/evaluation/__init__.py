@@ -1,1 +1,1 @@
-"""How good a language model is: likelihood of text, minimal pairs, translations."""
+"""How good a model is: likelihood of text, minimal pairs, translations, words and their likeness."""

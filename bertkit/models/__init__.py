@@ -61,6 +61,7 @@ from .modeling_rnn_seq2seq import (
     RnnSeq2SeqForConditionalGeneration,
     RnnSeq2SeqModel,
 )
+from .modeling_static import STATIC_PRESETS, StaticEmbeddingConfig, StaticEmbeddingModel
 from .modeling_transformer import (
     TRANSFORMER_PRESETS,
     TransformerConfig,
@@ -78,6 +79,8 @@ class Family:
     auto_classes: dict[str, type[PreTrainedModel]]
     presets: dict[str, dict[str, Any]]
     default_preset: str
+    made_by: str = "pretrain"
+    """The verb of bertkit that makes its checkpoints: `pretrain` by an objective, or one that needs none."""
 
 
 FAMILIES = {
@@ -93,6 +96,13 @@ FAMILIES = {
         },
         presets=RNN_PRESETS,
         default_preset="base",
+    ),
+    "static": Family(
+        config_class=StaticEmbeddingConfig,
+        auto_classes={"AutoModel": StaticEmbeddingModel},
+        presets=STATIC_PRESETS,
+        default_preset="base",
+        made_by="embed",
     ),
     "elmo": Family(
         config_class=ElmoConfig,

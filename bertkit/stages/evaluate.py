@@ -1,4 +1,4 @@
-"""`bertkit evaluate`: how good a checkpoint is, on labelled text, running text, pairs of sentences or translations."""
+"""`bertkit evaluate`: how good a checkpoint is, on labelled or running text, pairs of sentences or words, or translations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,13 +69,15 @@ def build_parser() -> RecipeParser:
     parser.add_argument(
         "checkpoint",
         type=str,
-        help="Folder or Hub name of the checkpoint; for the measure ngram a folder with a tokenizer will do.",
+        help="Folder or Hub name of the checkpoint, or a file of vectors; for the measure ngram a folder with a tokenizer "
+        "will do.",
     )
     parser.add_argument(
         "input",
         type=str,
         help="For a fine-tuned checkpoint labelled examples, else running text, or pairs of a source and a target, in the "
-        "forms of data.train in `bertkit finetune` and `bertkit pretrain`; for minimal pairs .jsonl, a file or a folder.",
+        "forms of data.train in `bertkit finetune` and `bertkit pretrain`. For minimal pairs .jsonl, a file or a folder; for "
+        "word similarity lines word, word, score; for analogies lines of four words, parted by lines `: section`.",
     )
     parser.add_argument(
         "--measure",
@@ -149,15 +151,14 @@ def evaluate(recipe: "Namespace") -> None:
     join_processes()
     accelerator = Accelerator()
     folder = Path(recipe.checkpoint).expanduser()
-    auto_class, kind = "AutoTokenizer", kind_of(folder) if is_tokenizer_alone(folder) else None
-    if kind is None:
+    if folder.is_file():
+        auto_class, kind = "AutoModel", "vectors"
+    elif is_tokenizer_alone(folder):
+        auto_class, kind = "AutoTokenizer", str(TOKENIZER)
+    else:
         with accelerator.main_process_first():
             folder = checkpoint_folder(recipe.checkpoint)
-        auto_class, kind = saved_auto_class(folder) or "", kind_of(folder)
-    if kind is None:
-        raise ConfigError(
-            f"{folder} holds neither a language model nor a head for a task, which is what can be evaluated"
-        )
+        auto_class, kind = saved_auto_class(folder) or "AutoModel", kind_of(folder)
     measure = choose_measure(recipe, kind)
     if accelerator.num_processes > 1 and not MEASURES[measure].shares:
         raise ConfigError(f"the measure {measure} is for one process, not {accelerator.num_processes}")
@@ -175,14 +176,19 @@ def is_tokenizer_alone(folder: Path) -> bool:
     return (folder / "tokenizer.json").is_file() and not (folder / "config.json").is_file()
 
 
-def kind_of(folder: Path) -> str | None:
-    """Return the objective by which a checkpoint's model is pretrained, `FINE_TUNED` or `TOKENIZER`; None for any other head.
+def kind_of(folder: Path) -> str:
+    """Return what a checkpoint is to its evaluation.
 
     Args:
         folder: a checkpoint folder.
+
+    Returns:
+        The objective by which its model is pretrained; or `classifier`; or the family, of one that no objective trains; or
+        `encoder`, for a model without a head that predicts text.
     """
     from bertkit.embeddings.bag_of_words import load_bag_of_words
     from bertkit.hub.checkpoints import saved_auto_class, saved_family
+    from bertkit.models import FAMILIES
 
     if is_tokenizer_alone(folder):
         return TOKENIZER
@@ -194,7 +200,7 @@ def kind_of(folder: Path) -> str | None:
     for name, objective in OBJECTIVES.items():
         if family in objective.families and auto_class in _LANGUAGE_MODELS:
             return name
-    return None
+    return family if family is not None and FAMILIES[family].made_by != "pretrain" else "encoder"
 
 
 def choose_measure(recipe: "Namespace", kind: str) -> str:
@@ -208,12 +214,17 @@ def choose_measure(recipe: "Namespace", kind: str) -> str:
         ConfigError: a measure that there is not, or not of this kind, or an option that says nothing to it.
     """
     fitting = [name for name, measure in MEASURES.items() if kind in measure.kinds]
+    if kind == "encoder" and recipe.measure not in fitting:
+        raise ConfigError(
+            f"{recipe.checkpoint} holds neither a language model nor a classifier; what can be evaluated of others are the "
+            f"input embeddings, by --measure {' or '.join(fitting)}"
+        )
     chosen = fitting[0] if recipe.measure is None else recipe.measure
     if chosen not in MEASURES:
         raise ConfigError(f"unknown --measure {chosen!r}{nearest(chosen, MEASURES)}")
     if chosen not in fitting:
-        what = kind if kind == TOKENIZER else f"{kind} model"
-        raise ConfigError(f"--measure {chosen} is not for a {what}; it has {', '.join(fitting)}")
+        whom = {"vectors": "a file of vectors", TOKENIZER: "a tokenizer"}.get(kind, f"a {kind} model")
+        raise ConfigError(f"--measure {chosen} is not for {whom}; it has {', '.join(fitting)}")
     defaults = build_parser().get_defaults()
     for option in {name for measure in MEASURES.values() for name in measure.takes} - {*MEASURES[chosen].takes}:
         if recipe[option] != defaults[option]:
@@ -221,6 +232,6 @@ def choose_measure(recipe: "Namespace", kind: str) -> str:
             remedy = f"it goes with --measure {' or '.join(others)}" if others else "leave it out"
             raise ConfigError(f"--{option} says nothing to the measure {chosen}; {remedy}")
     given = [name for name, value in vars(recipe.data).items() if value is not None]
-    if chosen == "minimal_pairs" and given:
+    if given and not MEASURES[chosen].reads_data:
         raise ConfigError(f"--data.{given[0]} says nothing to the measure {chosen}; leave it out")
     return chosen

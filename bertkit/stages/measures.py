@@ -1,4 +1,4 @@
-"""What `bertkit evaluate` can measure of a checkpoint, and of which checkpoints."""
+"""What `bertkit evaluate` can measure of a checkpoint or of a file of vectors, and of which."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -25,20 +25,23 @@ FINE_TUNED = "fine-tuned"
 """The kind of a checkpoint that has learned a task."""
 TOKENIZER = "tokenizer"
 """The kind of a folder with a tokenizer and no model."""
+HAVING_VECTORS = ("static", "vectors", "encoder", FINE_TUNED, *OBJECTIVES)
+"""Kinds that words have vectors in: all networks."""
 _PARTS = ("train", "train_target", "eval", "eval_target", "eval_fraction")  # of a recipe's data; here there is one part
 
 
 @dataclass
 class Evaluated:
-    """A checkpoint, and what is asked of it."""
+    """A checkpoint, or a file of vectors, and what is asked of it."""
 
     options: "Namespace"
     """The command line, as `bertkit evaluate` reads it."""
     folder: Path
+    """The checkpoint's folder, or the file."""
     auto_class: str
-    """Which head the checkpoint was saved with; empty for a bag of words, `AutoTokenizer` for a tokenizer alone."""
+    """Which head the checkpoint was saved with; AutoModel where it has none, AutoTokenizer for a tokenizer alone."""
     kind: str
-    """The objective that such models are pretrained by, `FINE_TUNED` or `TOKENIZER`."""
+    """The objective that such models are pretrained by, `FINE_TUNED`, `TOKENIZER`, `static`, `encoder` or `vectors`."""
     accelerator: "Accelerator"
 
     @cached_property
@@ -118,6 +121,8 @@ class Measure:
     """Several processes share the work; else it is for one."""
     run: Callable[[Evaluated], list[str]]
     """Measures, and returns the lines to print."""
+    reads_data: bool = True
+    """The `data` section says how INPUT is read; else it has a form of its own."""
 
 
 def _loss(evaluated: Evaluated) -> list[str]:
@@ -288,6 +293,46 @@ def _translation(evaluated: Evaluated) -> list[str]:
     return lines
 
 
+def _word_similarity(evaluated: Evaluated) -> list[str]:
+    from bertkit.evaluation.word_similarity import read_scored_pairs, word_similarity
+    from bertkit.stages.vector_sources import load_vectors
+
+    source = evaluated.options.input
+    pairs = read_scored_pairs(source)
+    vectors = load_vectors(str(evaluated.folder))
+    found = word_similarity(pairs, vectors.row_of, vectors.normalised())
+    return [
+        f"{found.pairs:,} pairs of {source}; {len(vectors):,} vectors of {vectors.width} numbers",
+        f"{found.covered:,} pairs are covered, {found.covered / found.pairs:.1%}",
+        *_table({"Spearman's correlation": found.spearman}),
+    ]
+
+
+def _analogies(evaluated: Evaluated) -> list[str]:
+    from bertkit.evaluation.analogies import Section, answer_analogies, read_questions
+    from bertkit.stages.vector_sources import load_vectors
+
+    source = evaluated.options.input
+    questions = read_questions(source)
+    vectors = load_vectors(str(evaluated.folder))
+    sections = answer_analogies(questions, vectors.row_of, vectors.normalised())
+    total = Section(
+        "all",
+        sum(section.right for section in sections),
+        sum(section.covered for section in sections),
+        sum(section.questions for section in sections),
+    )
+    width = max(len(section.name) for section in (*sections, total))
+    return [
+        f"{total.questions:,} questions of {source}; {len(vectors):,} vectors of {vectors.width} numbers",
+        f"{'':<{width}}  accuracy  covered  questions",
+        *(
+            f"{section.name:<{width}}  {section.accuracy:>8.4f}{section.covered:>9,}{section.questions:>11,}"
+            for section in (*sections, total)
+        ),
+    ]
+
+
 def _score_causal(evaluated: Evaluated, model: Any, texts: "Sequence[TokenIds]") -> Any:
     from bertkit.evaluation.likelihood import causal_likelihoods
     from bertkit.objectives.special_tokens import ends_of_text
@@ -369,6 +414,7 @@ MEASURES = {
         (),
         False,
         _minimal_pairs,
+        reads_data=False,
     ),
     "gradient_reach": Measure(
         ("causal",),
@@ -383,6 +429,23 @@ MEASURES = {
         ("output", "max_length", "num_beams", "lowercase", "target", "batch_size"),
         False,
         _translation,
+    ),
+    "word_similarity": Measure(
+        HAVING_VECTORS,
+        "Spearman's correlation of the cosines of words with people's scores (lines word, word, score), by the vectors of a "
+        "file or the input embeddings of a checkpoint",
+        (),
+        False,
+        _word_similarity,
+        reads_data=False,
+    ),
+    "analogies": Measure(
+        HAVING_VECTORS,
+        "how often b - a + c is nearest to d, by section (the form of questions-words.txt), of the same vectors",
+        (),
+        False,
+        _analogies,
+        reads_data=False,
     ),
 }
 

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertkit.config import ConfigError, choose
+from bertkit.stages import pretrained_embeddings
+from bertkit.stages.pretrained_embeddings import StartingEmbeddings
 
 if TYPE_CHECKING:
+    import numpy as np
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 HELP = (
     "`--model.family`, `--model.preset` and any setting of the family's configuration, as `--model.hidden_size 256`; "
-    "`--model.help true` lists them."
+    f"`--model.help true` lists them. {pretrained_embeddings.HELP}"
 )
 
 
@@ -24,8 +27,10 @@ def build_fresh_model(
     max_positions: int | None,
     seed: int,
     wanted: Mapping[str, Any] | None = None,
+    token_counts: "np.ndarray | None" = None,
+    say: bool = True,
 ) -> "PreTrainedModel":
-    """Build a model with fresh weights for a tokenizer.
+    """Build a model with fresh weights for a tokenizer; its token embeddings may start from vectors.
 
     Args:
         section: the recipe's `model` section.
@@ -34,16 +39,19 @@ def build_fresh_model(
         max_positions: tokens of the longest example; None: there is no longest.
         seed: key of the weights.
         wanted: fields of the configuration that fit the batches, for families that have them.
+        token_counts: (vocab,) how often each token occurs in the training text, where that is known.
+        say: print how many tokens the vectors cover.
 
     Raises:
-        ValueError: an unknown family, preset or setting, a family without the head, or a model too small for the
-            tokenizer or the examples.
+        ValueError: an unknown family, preset or setting, a family without the head, a model too small for the tokenizer or
+            the examples, or vectors that do not fit.
     """
     import torch
 
     from bertkit.data.keyed_random import keyed_seed
     from bertkit.models import FAMILIES, build_model
 
+    embeddings, section = StartingEmbeddings.taken_from(section)
     family = section.get("family", "bert")
     heads = choose("model family", family, FAMILIES).auto_classes
     if auto_class not in heads:
@@ -68,6 +76,7 @@ def build_fresh_model(
     if getattr(config, "token_input", None) == "characters":  # an ELMo that spells its tokens
         reader: Any = model
         reader.read_vocabulary(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))))
+    embeddings.put_into(model, tokenizer, token_counts=token_counts, say=say)
     return model
 
 
@@ -89,6 +98,7 @@ def load_resumed_model(
 
     from bertkit.models import load_model
 
+    embeddings, section = StartingEmbeddings.taken_from(section)
     saved = AutoConfig.from_pretrained(checkpoint)
     settings = {"vocab_size": saved.vocab_size, "pad_token_id": saved.pad_token_id}
     asked = _build_config({**settings, **_fields_of(section.get("family", "bert"), wanted), **section})
@@ -109,7 +119,9 @@ def load_resumed_model(
                 "as it was, or start anew with another --output_dir"
             )
         dropout[name] = value
-    return load_model(checkpoint, auto_class, **dropout)
+    model = load_model(checkpoint, auto_class, **dropout)
+    embeddings.go_on_in(model, checkpoint)
+    return model
 
 
 def _build_config(settings: dict[str, Any]) -> "PreTrainedConfig":
@@ -154,5 +166,6 @@ def print_settings(section: Mapping[str, Any]) -> None:
     choose("model family", family, FAMILIES)
     print(f"model.family: {', '.join(FAMILIES)}")
     print(f"model.preset of {family}: {', '.join(FAMILIES[family].presets)}")
+    print(pretrained_embeddings.HELP)
     for field in describe_config(family):
         print(f"model.{field.name} ({field.type}, default {field.default}): {field.doc}")

@@ -106,6 +106,8 @@ def prepare(
             max_positions=objective.max_positions,
             seed=recipe.training.seed,
             wanted=objective.config_settings,
+            token_counts=train_store.token_counts,
+            say=not quiet,
         )
     else:
         refuse_foreign_tokenizer(
@@ -130,8 +132,16 @@ def prepare(
 
 
 def _refuse_family_of_another_objective(family: str, objective: str) -> None:
-    """Make sure that a family learns from the objective's batches; a family that no objective knows is for others to name."""
+    """Make sure that a family learns from the objective's batches; a family that there is not is for others to name."""
+    from bertkit.models import FAMILIES
+
     fitting = [name for name, other in OBJECTIVES.items() if family in other.families]
+    known = FAMILIES.get(family)
+    if known is not None and known.made_by != "pretrain":
+        raise ConfigError(
+            f"model.family {family} is made by `bertkit {known.made_by}`, and no objective trains it; choose from "
+            f"{', '.join(name for name, other in FAMILIES.items() if other.made_by == 'pretrain')}"
+        )
     if fitting and objective not in fitting:
         raise ConfigError(
             f"model.family {family} is trained by objective.name {' or '.join(fitting)}, not {objective}, which trains "

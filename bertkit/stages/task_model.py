@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertkit.config import ConfigError
-from bertkit.stages import model_section
+from bertkit.stages import model_section, pretrained_embeddings
+from bertkit.stages.pretrained_embeddings import StartingEmbeddings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 HELP = (
     "`--model.from`, the checkpoint to start from (a folder or a name on the Hub), and any setting of its configuration, "
     "as `--model.hidden_dropout_prob 0`; without it `--model.family` and `--model.preset`, for a model with fresh weights; "
-    "`--model.help true` lists the settings."
+    f"`--model.help true` lists the settings. {pretrained_embeddings.HELP}"
 )
 
 
@@ -51,6 +52,7 @@ def build_task_model(
     max_length: int,
     from_scratch: bool,
     seed: int,
+    say: bool = True,
 ) -> "PreTrainedModel":
     """Build a model with a checkpoint's encoder and a fresh head.
 
@@ -63,6 +65,7 @@ def build_task_model(
         from_scratch: fresh weights everywhere: what the same model learns without having been pretrained. They are drawn as
             the family draws them unless `settings` say otherwise: the checkpoint's way was chosen for pretraining.
         seed: key of the fresh weights.
+        say: print how many tokens the vectors cover that the embeddings of a model from scratch start from.
 
     Raises:
         ConfigError: an unknown setting, one that the checkpoint's weights do not fit, or a checkpoint that does not go
@@ -74,11 +77,16 @@ def build_task_model(
     from bertkit.hub.checkpoints import load_checkpoint
     from bertkit.models import FAMILIES, FRESH_WEIGHT_FIELDS, build_config, build_model, family_of
 
+    embeddings, settings = StartingEmbeddings.taken_from(settings)
+    if embeddings.source is not None and not from_scratch:
+        raise ConfigError(
+            f"model.pretrained_embeddings {embeddings.source} would replace those that {folder} was trained with; leave it "
+            "out, or train --from_scratch true"
+        )
     torch.manual_seed(keyed_seed(seed, "weights"))
     encoder = load_checkpoint(folder, "AutoModel")
     family = family_of(encoder.config)
     assert family is not None
-    settings = dict(settings)
     if (asked := settings.pop("family", family)) != family:
         raise ConfigError(
             f"model.family is {asked!r}, but {folder} holds a model of the family {family!r}; leave it out"
@@ -115,6 +123,7 @@ def build_task_model(
                 f"the weights of {folder} do not fit the settings {', '.join(changed)}; leave out those that change the "
                 "model's shape, or train it --from_scratch true"
             ) from error
+    embeddings.put_into(model, tokenizer, say=say)
     return model
 
 
@@ -131,6 +140,7 @@ def load_resumed_task_model(checkpoint: Path, settings: Mapping[str, Any], auto_
     """
     from bertkit.hub.checkpoints import load_checkpoint
 
+    embeddings, settings = StartingEmbeddings.taken_from(settings)
     model_section.refuse_other_head(checkpoint, auto_class)
     model = load_checkpoint(checkpoint, auto_class)
     for name, value in settings.items():
@@ -149,7 +159,10 @@ def load_resumed_task_model(checkpoint: Path, settings: Mapping[str, Any], auto_
                 "start anew with another --output_dir"
             )
     dropout = {name: value for name, value in settings.items() if "dropout" in name}
-    return load_checkpoint(checkpoint, auto_class, **dropout) if dropout else model
+    if dropout:
+        model = load_checkpoint(checkpoint, auto_class, **dropout)
+    embeddings.go_on_in(model, checkpoint)
+    return model
 
 
 def refuse_foreign_tokenizer(tokenizer: "PreTrainedTokenizerBase", folder: Path, *, remedy: str) -> None:

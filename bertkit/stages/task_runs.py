@@ -145,7 +145,7 @@ class TaskRuns:
             return task_model.load_resumed_task_model(resume_from, settings, task.auto_class)
         if self.start_from is None:
             return model_section.build_fresh_model(
-                settings, task.auto_class, task.tokenizer, max_positions=max_length, seed=seed
+                settings, task.auto_class, task.tokenizer, max_positions=max_length, seed=seed, say=not self.quiet
             )
         return task_model.build_task_model(
             self.start_from,
@@ -155,6 +155,7 @@ class TaskRuns:
             max_length=max_length,
             from_scratch=self.recipe.from_scratch,
             seed=seed,
+            say=not self.quiet,
         )
 
     def _evaluate_best(self, trainer: "Trainer") -> dict[str, "TaskEvaluation"]:

@@ -25,10 +25,14 @@ SHIFTS = {
     "AutoModelForMultipleChoice": {"score.bias"} | NORMS,
     "AutoModelForQuestionAnswering": {"qa_outputs.bias"} | NORMS,
 }
+HEADS_WITH_LAYERS = [
+    (family, name) for family, name in HEADS if "num_hidden_layers" in FAMILIES[family].config_class.__annotations__
+]
 HEADS_WITH_ATTENTION = [
     (family, name) for family, name in HEADS if "num_attention_heads" in FAMILIES[family].config_class.__annotations__
 ]
 every_head = pytest.mark.parametrize(("family", "head"), HEADS)
+every_head_with_layers = pytest.mark.parametrize(("family", "head"), HEADS_WITH_LAYERS)
 every_head_with_attention = pytest.mark.parametrize(("family", "head"), HEADS_WITH_ATTENTION)
 every_head_with_loss = pytest.mark.parametrize(("family", "head"), HEADS_WITH_LOSS)
 every_head_on_packed_rows = pytest.mark.parametrize(("family", "head"), HEADS_ON_PACKED_ROWS)
@@ -190,7 +194,7 @@ def test_a_model_built_on_the_meta_device_has_the_same_weights_by_name_and_shape
     assert shapes[0] == shapes[1]
 
 
-@every_head
+@every_head_with_layers
 def test_gradient_checkpointing_changes_neither_loss_nor_gradients(small_model, small_batch, family, head):
     results = []
     for reentrant in (None, False, True):
@@ -221,18 +225,21 @@ def test_hidden_states_come_when_asked_for(small_model, small_batch, family, hea
     assert of_last_stack(model(**batch), "hidden_states") is None
     hidden_states = of_last_stack(model(**batch, output_hidden_states=True), "hidden_states")
     embedded = {"rnn": 24, "rnn_seq2seq": 24}.get(family, 32)  # where the embeddings are not as wide as the layers
-    assert [tuple(states.shape) for states in hidden_states] == [(3, 10, width) for width in (embedded, 32, 32)]
+    widths = [embedded] + [32] * model.config.num_hidden_layers
+    assert [tuple(states.shape) for states in hidden_states] == [(3, 10, width) for width in widths]
     model.config.output_hidden_states = True
-    assert len(of_last_stack(model(**batch), "hidden_states")) == 3
+    assert len(of_last_stack(model(**batch), "hidden_states")) == len(widths)
 
 
 @every_head
 def test_hidden_states_of_chosen_layers_come_alone(small_model, small_batch, family, head):
     model, batch = small_model(family, head), small_batch(head)
     expected = of_last_stack(model(**batch, output_hidden_states=True), "hidden_states")
-    for chosen, places in (([0, -1], (0, 2)), (1, (1,)), ([5], ())):
+    every = range(len(expected))
+    for chosen, wanted in (([0, -1], {0, every[-1]}), (1, {1}), ([5], {5})):
+        places = [place for place in every if place in wanted]
         hidden_states = of_last_stack(model(**batch, output_hidden_states=chosen), "hidden_states")
-        assert [i for i, states in enumerate(hidden_states) if states is not None] == list(places)
+        assert [i for i, states in enumerate(hidden_states) if states is not None] == places
         torch.testing.assert_close([hidden_states[i] for i in places], [expected[i] for i in places])
 
 

@@ -2,13 +2,16 @@ import json
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from bertkit.cli import main
 from bertkit.data.splits import build_store
+from bertkit.embeddings.word_vectors import WordVectors
 from bertkit.evaluation.ngram import NgramModel
-from bertkit.models import FAMILIES, build_config, build_model
+from bertkit.models import FAMILIES, build_config, build_model, load_model
 from bertkit.objectives import OBJECTIVES
 from bertkit.stages.evaluate import _LANGUAGE_MODELS
 from bertkit.stages.measures import MEASURES
@@ -71,8 +74,9 @@ def figures(output):
     return found
 
 
-def test_every_family_is_pretrained_by_one_objective_and_has_a_measure():
-    of_family = {family: [name for name, o in OBJECTIVES.items() if family in o.families] for family in FAMILIES}
+def test_every_family_that_is_pretrained_has_one_objective_and_a_measure():
+    pretrained = [name for name, family in FAMILIES.items() if family.made_by == "pretrain"]
+    of_family = {family: [name for name, o in OBJECTIVES.items() if family in o.families] for family in pretrained}
     assert all(len(names) == 1 for names in of_family.values()), of_family
     for (name,) in of_family.values():
         assert any(name in measure.kinds for measure in MEASURES.values())
@@ -262,3 +266,65 @@ def test_translations_are_scored_and_written(saved, tmp_path, capsys, family):
 def test_what_does_not_fit_is_one_line(saved, text, capsys, family, options, message):
     assert main(["evaluate", str(saved(family)), str(text), *options]) == 2
     assert message in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.fixture
+def words(tmp_path):
+    """Three words of which two point one way, pairs that say so, and an analogy; returns the folder."""
+    vectors = WordVectors(["good", "great", "bad", "film"], np.array([[1, 0.1], [1, 0], [0, 1], [-1, -1]]))
+    vectors.save(tmp_path / "vectors.bin.gz", "word2vec_binary")
+    (tmp_path / "pairs.txt").write_text("good great 9\ngood bad 2\ngreat bad 1\ngood unheardof 5\n")
+    (tmp_path / "analogies.txt").write_text(": praise\ngood great bad film\ngood great bad unheardof\n")
+    return tmp_path
+
+
+def test_a_file_of_vectors_is_measured_by_words_unless_asked_for_analogies(words, capsys):
+    assert main(["evaluate", str(words / "vectors.bin.gz"), str(words / "pairs.txt")]) == 0
+    output = capsys.readouterr().out
+    assert "4 pairs of" in output and "3 pairs are covered, 75.0%" in output
+    assert figures(output)["Spearman's correlation"] == 1
+    assert (
+        main(["evaluate", str(words / "vectors.bin.gz"), str(words / "analogies.txt"), "--measure", "analogies"]) == 0
+    )
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["all", "1.0000", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    "family", [name for name, family in FAMILIES.items() if not family.config_class().is_encoder_decoder]
+)
+@pytest.mark.parametrize("head", ["AutoModel", "its own"])
+def test_the_input_embeddings_of_every_family_are_measured(words, checkpoint, saved, tmp_path, capsys, family, head):
+    folder = tmp_path / "model"
+    if head == "AutoModel" or FAMILIES[family].made_by != "pretrain":
+        tokenizer, known = load_tokenizer(checkpoint), FAMILIES[family].config_class.__annotations__
+        settings = {name: value for name, value in SMALL.items() if name in known}
+        model = build_model(build_config(family, vocab_size=len(tokenizer), **settings), "AutoModel")
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    else:
+        folder = saved(family)
+    table = load_model(folder, "AutoModel").get_input_embeddings().weight.detach()
+    vocab = load_tokenizer(folder).get_vocab()
+    good, great, bad = (table[vocab[word]] for word in ("good", "great", "bad"))
+    cosines = [torch.cosine_similarity(*pair, dim=0).item() for pair in ((good, great), (good, bad), (great, bad))]
+    assert main(["evaluate", str(folder), str(words / "pairs.txt"), "--measure", "word_similarity"]) == 0
+    output = capsys.readouterr().out
+    assert "3 pairs are covered, 75.0%" in output
+    assert figures(output)["Spearman's correlation"] == pytest.approx(spearmanr(cosines, [9, 2, 1]).statistic, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--measure", "likelihood"],
+            "--measure likelihood is not for a file of vectors; it has word_similarity, analogies",
+        ),
+        (["--max_length", "5"], "--max_length says nothing to the measure word_similarity; leave it out"),
+        (["--data.documents", "line"], "--data.documents says nothing to the measure word_similarity; leave it out"),
+    ],
+)
+def test_of_a_file_of_vectors_nothing_else_is_measured(words, capsys, options, message):
+    assert main(["evaluate", str(words / "vectors.bin.gz"), str(words / "pairs.txt"), *options]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert message in line

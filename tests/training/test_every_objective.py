@@ -154,13 +154,25 @@ def test_a_family_of_another_objective_is_refused_by_name_before_anything_is_rea
     from bertkit.cli import main
 
     needed = ["--output_dir", str(tmp_path / "run"), "--tokenizer", "nowhere", "--data.train", "nowhere"]
-    for family in set(FAMILIES) - set(OBJECTIVES[objective].families):
+    pretrained = {name for name, family in FAMILIES.items() if family.made_by == "pretrain"}
+    for family in pretrained - set(OBJECTIVES[objective].families):
         given = [] if family == "bert" else ["--model.family", family]  # the default is as wrong as any other
         assert main(["pretrain", *needed, "--objective.name", objective, *given]) == 2
         [line] = capsys.readouterr().err.splitlines()
         [fitting] = [name for name, other in OBJECTIVES.items() if family in other.families]
         assert f"model.family {family} is trained by objective.name {fitting}, not {objective}, which trains " in line
         assert line.endswith(" and ".join(OBJECTIVES[objective].families))
+
+
+@pytest.mark.parametrize("family", [name for name, family in FAMILIES.items() if family.made_by != "pretrain"])
+def test_a_family_that_nothing_pretrains_is_refused_before_anything_is_read(tmp_path, capsys, family):
+    from bertkit.cli import main
+
+    needed = ["--output_dir", str(tmp_path / "run"), "--tokenizer", "nowhere", "--data.train", "nowhere"]
+    assert main(["pretrain", *needed, "--model.family", family]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert f"model.family {family} is made by `bertkit {FAMILIES[family].made_by}`, and no objective trains it" in line
+    assert family not in line.partition("choose from ")[2] and "bert" in line.partition("choose from ")[2]
 
 
 def test_a_run_that_goes_on_is_refused_a_family_of_another_objective(unbroken, pretrain_options, capsys):
