@@ -209,15 +209,20 @@ def _trial(
     import torch
 
     from bertkit.data.health import Finding
+    from bertkit.models.layer_groups import layer_groups
     from bertkit.training.trainer import Trainer
 
     trial = replace(
         arguments, max_steps=_TRIAL_STEPS, num_train_epochs=None, max_time=None, logging_steps=1, save_steps=None,
         eval_steps=None, report_to="none", resume_from_checkpoint=None, train_batch_size_start=None,
-        batch_size_warmup_steps=0, warmup_steps=0, loss_policy="stop", loss_spike_factor=None,
+        batch_size_warmup_steps=0, lr_scheduler_type="constant", warmup_steps=0, loss_policy="stop", loss_spike_factor=None,
+        gradual_unfreezing=False,  # the later steps are the dearer ones
+        learning_rate=arguments.learning_rate if arguments.learning_rate != "find" else 1e-4,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(model, batches, trial, output_dir=folder, quiet=True)
+        trainer = Trainer(
+            model, batches, trial, output_dir=folder, layer_groups=layer_groups(model), quiet=True
+        )
         trainer.train()
         if not trainer.accelerator.is_main_process:
             return []

@@ -223,6 +223,7 @@ def _build_trainer(
     import yaml
 
     from bertkit.hub.model_card import ModelCard
+    from bertkit.models.layer_groups import layer_groups
     from bertkit.stages.checkpoint_extras import extras_writer
     from bertkit.stages.findings import report
     from bertkit.stages.recipe_changes import check_recipe
@@ -275,6 +276,7 @@ def _build_trainer(
         output_dir=output_dir,
         eval_batches=eval_batches,
         write_extras=extras_writer(task.tokenizer, card),
+        layer_groups=layer_groups(model),
         resume_from=resume_from,
         recipe=run_recipe,
         quiet=quiet,

@@ -163,6 +163,7 @@ def _train(recipe: "Namespace", resolved: str, processes: "PartialState", checkp
     import yaml
 
     from bertkit.hub.model_card import ModelCard, figures
+    from bertkit.models.layer_groups import layer_groups
     from bertkit.stages.checkpoint_extras import extras_writer
     from bertkit.stages.findings import report
     from bertkit.stages.recipe_changes import check_recipe
@@ -191,6 +192,7 @@ def _train(recipe: "Namespace", resolved: str, processes: "PartialState", checkp
         output_dir=recipe.output_dir,
         eval_batches=prepared.eval_batches,
         write_extras=extras_writer(prepared.objective.checkpoint_tokenizer(prepared.tokenizer), card),
+        layer_groups=layer_groups(prepared.model),
         resume_from=checkpoint,
         recipe=yaml.safe_load(resolved),
         quiet=quiet,

@@ -14,11 +14,14 @@ _FEW_STEPS = 100
 """Before as many steps nothing is expected."""
 
 
-def start_lines(*, num_parameters: int, sizes: BatchSizes, batches: Batches, accelerator: Accelerator) -> list[str]:
+def start_lines(
+    *, num_parameters: int, num_frozen: int, sizes: BatchSizes, batches: Batches, accelerator: Accelerator
+) -> list[str]:
     """Say what is trained on what, and what its loss must get under.
 
     Args:
         num_parameters: of the model.
+        num_frozen: those of them that are never trained.
         sizes: the global batch size of every step.
         batches: what is trained on.
         accelerator: where.
@@ -26,7 +29,7 @@ def start_lines(*, num_parameters: int, sizes: BatchSizes, batches: Batches, acc
     size = str(sizes.final) if sizes.first == sizes.final else f"{sizes.first} to {sizes.final}"
     unit = "tokens" if batches.tokens_per_example > 1 else "examples"
     return [
-        f"{num_parameters:,} parameters; {size} examples a step, {len(batches):,} an epoch; "
+        f"{num_parameters:,} parameters{f', {num_frozen:,} of them frozen' if num_frozen else ''}; {size} examples a step, {len(batches):,} an epoch; "
         f"{accelerator.num_processes} process(es) on {accelerator.device}, precision {accelerator.mixed_precision}",
         f"unigram entropy of the labels: {batches.loss_floor:.4f} nats; a model that learns from its {unit} must get under it",
     ]

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import extract_model_from_parallel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -237,7 +238,10 @@ def load_weights(folder: Path, *, model: nn.Module, optimizer: Optimizer) -> Non
 
 
 def load_optimizer_state(folder: Path, *, model: nn.Module, optimizer: Optimizer) -> None:
-    """Give the prepared optimizer the state that a checkpoint holds; to be called by every process."""
+    """Give the prepared optimizer the state that a checkpoint holds; to be called by every process.
+
+    Parameters that the checkpoint has no state of, because they were frozen until then, have none afterwards.
+    """
     tensors = load_file(folder / "state" / "optimizer.safetensors")
     slots: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
@@ -246,16 +250,19 @@ def load_optimizer_state(folder: Path, *, model: nn.Module, optimizer: Optimizer
     if isinstance(optimizer, ZeroOptimizer):
         optimizer.load_full_state(slots)
         return
+    _plain(optimizer).state.clear()  # what is there now may be of other parameters than the checkpoint's
     if not slots:  # of a run that had not made a step
-        _plain(optimizer).state.clear()
         return
     options = StateDictOptions(
         full_state_dict=True, cpu_offload=True, broadcast_from_rank0=torch.distributed.is_initialized()
     )
     state_dict: Any = get_optimizer_state_dict(model, _plain(optimizer), options=options)
     if state_dict:  # on the process that broadcasts
-        state_dict["state"] = slots
+        state_dict["state"] |= slots
     set_optimizer_state_dict(model, _plain(optimizer), optim_state_dict=state_dict, options=options)
+    for name, parameter in extract_model_from_parallel(model, keep_torch_compile=False).named_parameters():
+        if name not in slots:
+            _plain(optimizer).state.pop(parameter, None)
 
 
 def load_trainer_state(folder: Path) -> TrainerState:

@@ -37,11 +37,12 @@ from bertkit.training.checkpointing import (
     writing_to,
 )
 from bertkit.training.evaluation import evaluate_batches, lower_is_better, without_ids
+from bertkit.training.freezing import WHOLE, GradualUnfreezing, freeze_for_good
 from bertkit.training.host_memory import keep_freed_memory, own_memory
 from bertkit.training.length import Length
 from bertkit.training.loss_policy import BadStep, LossPolicy
 from bertkit.training.losses import LossWindow, StepLosses
-from bertkit.training.optimization import build_optimizer, learning_rate_factor
+from bertkit.training.optimization import build_optimizer, learning_rate_factor, set_learning_rate
 from bertkit.training.places import Places
 from bertkit.training.processes import as_main_sees
 from bertkit.training.run_log import RunLog
@@ -60,12 +61,13 @@ class Trainer:
         output_dir: the run's folder.
         eval_batches: what to evaluate on, if anything.
         write_extras: writes what else belongs into a checkpoint folder, given the folder and the state.
+        layer_groups: names of the model's parameters by group, from the bottom to the top; None: they are one group.
         resume_from: the checkpoint folder that `model` was loaded from, to go on where it stood.
         recipe: settings to show in the tracker.
         quiet: no progress bar, and no lines but warnings and errors.
 
     Raises:
-        ValueError: no length of training was given, or a batch too small for the processes.
+        ValueError: no length of training was given, a batch too small for the processes, or nothing left to train.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Trainer:
         output_dir: str | Path,
         eval_batches: Batches | None = None,
         write_extras: Callable[[Path, TrainerState], None] = lambda folder, state: None,
+        layer_groups: Mapping[str, Sequence[str]] | None = None,
         resume_from: Path | None = None,
         recipe: Mapping[str, Any] | None = None,
         quiet: bool = False,
@@ -157,9 +160,19 @@ class Trainer:
         if arguments.gradient_checkpointing:
             model.activation_checkpointing_enable()
         self.carried = CarriedState(model, num_rows=train_batches.carried_rows, accelerator=self.accelerator)
+        layer_groups = layer_groups or {WHOLE: [name for name, _ in model.named_parameters()]}
+        freeze_for_good(model, layer_groups, arguments.freeze)
         shard_by_layers(self.accelerator, model)
-        optimizer = build_optimizer(model, arguments)
+        optimizer = build_optimizer(model, arguments, layer_groups)
         self.model, self.optimizer = prepare(self.accelerator, model, optimizer, arguments)
+        self.unfreezing = GradualUnfreezing(
+            model,
+            layer_groups,
+            arguments.gradual_unfreezing,
+            sizes=self.sizes,
+            num_examples=len(train_batches),
+            needs_all_gradients=self.accelerator.is_fsdp2,
+        )
         # Decisions that all processes take together travel between hosts, not devices: reading them makes no GPU wait.
         self.host_group = torch.distributed.new_group(backend="gloo") if processes > 1 else None
 
@@ -198,6 +211,7 @@ class Trainer:
         self.log.start(self.recipe, step=self.state.global_step, passed_over=self.state.passed_over)
         for line in start_lines(
             num_parameters=sum(parameter.numel() for parameter in self.model.parameters()),
+            num_frozen=sum(p.numel() for p in self.model.parameters() if not p.requires_grad),
             sizes=self.sizes,
             batches=self.train_batches,
             accelerator=self.accelerator,
@@ -225,6 +239,8 @@ class Trainer:
                 self.state.elapsed_seconds = elapsed
                 self.places.share_of_time.fill_(self.progress())
                 self._set_learning_rate()
+                if (line := self.unfreezing.line(self.state.global_step)) is not None:
+                    self.log.say(line)
                 if self.state.global_step + 1 not in self.state.passed_over:
                     self.training_step(micro_batches, counts)
                 if self.state.global_step + 1 not in self.state.passed_over:  # then it made an update
@@ -245,8 +261,29 @@ class Trainer:
             micro_batches: this process's share of the global batch.
             counts: labels of the whole step over all processes, by argument of the model's forward.
         """
+        losses = self.compute_gradients(self.state.global_step, micro_batches, counts)
+        self.losses.unread.append(losses)
+        is_kept = not (self.arguments.loss_policy == "skip" and self._read_losses(but=0) == "passed over")
+        self.carried.step(keep=is_kept)
+        if is_kept:
+            self.optimizer.step()
+        elif self.accelerator.scaler is not None:
+            self.accelerator.scaler.update()
+        self.optimizer.zero_grad()
+
+    def compute_gradients(
+        self, step: int, micro_batches: Sequence[Mapping[str, torch.Tensor]], counts: Mapping[str, int]
+    ) -> StepLosses:
+        """Compute the gradients of a step, clipped, and send its losses and their norm on the way to the host.
+
+        Args:
+            step: counted from 0.
+            micro_batches: this process's share of the global batch.
+            counts: labels of the whole step over all processes, by argument of the model's forward.
+        """
         self.model.train()
-        step, device = self.state.global_step, self.accelerator.device
+        self.unfreezing.begin(step)
+        device = self.accelerator.device
         losses = StepLosses(self.loss_names, step=step + 1)
         divisors = {
             name: torch.full((), max(counts[name], 1), device=device) for name in self.train_batches.label_counts
@@ -263,17 +300,11 @@ class Trainer:
                 self.accelerator.backward(outputs.loss * self.accelerator.num_processes)
             losses.add(outputs)
             self.carried.add(outputs)
+        self.unfreezing.forget_gradients(step)
         largest = self.arguments.max_grad_norm or math.inf  # the norm is judged, clipped or not
         losses.grad_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), largest)
         losses.send()
-        self.losses.unread.append(losses)
-        is_kept = not (self.arguments.loss_policy == "skip" and self._read_losses(but=0) == "passed over")
-        self.carried.step(keep=is_kept)
-        if is_kept:
-            self.optimizer.step()
-        elif self.accelerator.scaler is not None:
-            self.accelerator.scaler.update()
-        self.optimizer.zero_grad()
+        return losses
 
     def _micro_batches(self, first_step: int) -> Iterator[dict[str, torch.Tensor]]:
         micro_batches = MicroBatches[tuple[int, int]](
@@ -326,6 +357,7 @@ class Trainer:
 
     def _load(self, folder: Path) -> None:
         """Load what goes on beside the weights and the counters."""
+        self.unfreezing.thaw()
         load_optimizer_state(folder, model=self.model, optimizer=self.optimizer)
         self.carried.load(folder)
         if self.accelerator.scaler is not None and self.state.loss_scale:
@@ -377,8 +409,7 @@ class Trainer:
             self.arguments, step=step, max_steps=self.length.max_steps, progress=self.progress()
         )
         self.learning_rate = self.arguments.learning_rate * factor
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate
+        set_learning_rate(self.optimizer, self.learning_rate)
 
     # Evaluation
 
