@@ -220,9 +220,7 @@ def _trial(
         learning_rate=arguments.learning_rate if arguments.learning_rate != "find" else 1e-4,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(
-            model, batches, trial, output_dir=folder, layer_groups=layer_groups(model), quiet=True
-        )
+        trainer = Trainer(model, batches, trial, output_dir=folder, layer_groups=layer_groups(model), quiet=True)
         trainer.train()
         if not trainer.accelerator.is_main_process:
             return []

@@ -71,6 +71,8 @@ class TrainerState:
     """Steps that went wrong and made no update, counted from 1."""
     loss_scale: dict[str, Any] = field(default_factory=dict)
     """State of the fp16 loss scaler, where there is one."""
+    found_learning_rate: float | None = None
+    """The peak learning rate, where the run was told to find it."""
     threads: int | None = None
     """Threads of each process when it was saved: on CPUs, sums and dropout depend on them."""
 
@@ -250,7 +252,7 @@ def load_optimizer_state(folder: Path, *, model: nn.Module, optimizer: Optimizer
     if isinstance(optimizer, ZeroOptimizer):
         optimizer.load_full_state(slots)
         return
-    _plain(optimizer).state.clear()  # what is there now may be of other parameters than the checkpoint's
+    forget_optimizer_state(optimizer)  # it may be of other parameters than the checkpoint's
     if not slots:  # of a run that had not made a step
         return
     options = StateDictOptions(
@@ -263,6 +265,15 @@ def load_optimizer_state(folder: Path, *, model: nn.Module, optimizer: Optimizer
     for name, parameter in extract_model_from_parallel(model, keep_torch_compile=False).named_parameters():
         if name not in slots:
             _plain(optimizer).state.pop(parameter, None)
+
+
+def forget_optimizer_state(optimizer: Optimizer) -> None:
+    """Let the prepared optimizer be as before its first step, with the weights as they are now."""
+    if isinstance(optimizer, ZeroOptimizer):
+        optimizer.load_full_state({})
+        optimizer.weights_were_set()
+    else:
+        _plain(optimizer).state.clear()
 
 
 def load_trainer_state(folder: Path) -> TrainerState:

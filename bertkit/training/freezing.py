@@ -117,7 +117,9 @@ class GradualUnfreezing:
         if not begun:
             return None
         rest = len(self.groups) - self.count(step)
-        return f"step {step}: {', '.join(begun)} trained from here on" + (f", {rest} groups still frozen" if rest else "")
+        return f"step {step}: {', '.join(begun)} trained from here on" + (
+            f", {rest} groups still frozen" if rest else ""
+        )
 
 
 def _named(model: nn.Module) -> str:

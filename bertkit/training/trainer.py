@@ -27,6 +27,7 @@ from bertkit.training.batches import IGNORED_LABEL, Batches, MicroBatches, diges
 from bertkit.training.carried_state import CarriedState
 from bertkit.training.checkpointing import (
     TrainerState,
+    forget_optimizer_state,
     load_optimizer_state,
     load_trainer_state,
     load_weights,
@@ -39,6 +40,7 @@ from bertkit.training.checkpointing import (
 from bertkit.training.evaluation import evaluate_batches, lower_is_better, without_ids
 from bertkit.training.freezing import WHOLE, GradualUnfreezing, freeze_for_good
 from bertkit.training.host_memory import keep_freed_memory, own_memory
+from bertkit.training.learning_rate_search import HIGHEST, LOWEST, STEPS, range_test, write_curve
 from bertkit.training.length import Length
 from bertkit.training.loss_policy import BadStep, LossPolicy
 from bertkit.training.losses import LossWindow, StepLosses
@@ -67,7 +69,8 @@ class Trainer:
         quiet: no progress bar, and no lines but warnings and errors.
 
     Raises:
-        ValueError: no length of training was given, a batch too small for the processes, or nothing left to train.
+        ValueError: no length of training was given, a batch too small for the processes, nothing left to train, or a rate
+            is to be found for a run that had one.
     """
 
     def __init__(
@@ -110,6 +113,11 @@ class Trainer:
         self.state = TrainerState() if self.resume_from is None else load_trainer_state(self.resume_from)
         self.state.loss_floor = train_batches.loss_floor
         self.stopped_by: str | None = None
+        if arguments.learning_rate == "find" and resume_from is not None and self.state.found_learning_rate is None:
+            raise ValueError(
+                f"training.learning_rate is find, but {resume_from} was trained at a rate that was given; give a number to go "
+                "on with"
+            )
 
         if self.accelerator.mixed_precision == "fp16" and self.accelerator.device.type == "cpu":
             raise ValueError("fp16 needs a GPU; on CPUs give training.mixed_precision no or bf16")
@@ -217,6 +225,8 @@ class Trainer:
             accelerator=self.accelerator,
         ):
             self.log.say(line)
+        if self.arguments.learning_rate == "find" and self.state.found_learning_rate is None:
+            self._find_learning_rate()
         self.started = time.monotonic() - self.state.elapsed_seconds
         self.entry_started, self.entry_tokens = time.monotonic(), self.state.tokens_seen
         if self.arguments.loss_policy == "rollback" and not self.goes_on_here:
@@ -306,12 +316,45 @@ class Trainer:
         losses.send()
         return losses
 
+    def _find_learning_rate(self) -> None:
+        """Try the first steps at rising rates, then put everything back as it was, and keep the rate to train at."""
+        self.log.say(f"learning rate: up to {STEPS} steps are tried at rates from {LOWEST:g} to {HIGHEST:g}")
+        everything = [*self.model.parameters(), *self.model.buffers()]
+        before = [tensor.detach().clone() for tensor in everything]
+        scale = None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()
+        curve = range_test(self._loss_at_rate)
+        with torch.no_grad():
+            for tensor, value in zip(everything, before, strict=True):
+                tensor.copy_(value)
+        forget_optimizer_state(self.optimizer)
+        self.carried.forget()
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(scale)
+        rate = self.state.found_learning_rate = curve.chosen()
+        if self.accelerator.is_main_process:
+            with writing_to(self.output_dir):
+                shown_in = write_curve(curve, self.output_dir)
+            self.log.say(f"learning rate found: {rate:g}; the curve is in {shown_in}")
+        self.log.write({"found_learning_rate": rate}, step=0)
+
+    def _loss_at_rate(self, step: int, rate: float) -> float:
+        """Make a step at a rate; return its loss over all processes."""
+        numbers = ((step, micro) for micro in range(self.places.micro_batches(step)))
+        micro_batches = [self._all_micro_batches()[number] for number in numbers]
+        counts, _, _ = self._agree(micro_batches, (), 0.0)
+        set_learning_rate(self.optimizer, rate)
+        losses = self.compute_gradients(step, micro_batches, counts)
+        self.carried.step(keep=True)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return float(self._add_up(torch.tensor(losses.read(), dtype=torch.float64))[0])
+
+    def _all_micro_batches(self) -> MicroBatches[tuple[int, int]]:
+        return MicroBatches(self.train_batches, bounds=self.places.bounds_of, progress=self.places.progress_of)
+
     def _micro_batches(self, first_step: int) -> Iterator[dict[str, torch.Tensor]]:
-        micro_batches = MicroBatches[tuple[int, int]](
-            self.train_batches, bounds=self.places.bounds_of, progress=self.places.progress_of
-        )
         loader = DataLoader(
-            micro_batches,
+            self._all_micro_batches(),
             sampler=_Numbers(self.places, first_step),
             batch_size=None,
             num_workers=self.arguments.dataloader_num_workers,
@@ -408,7 +451,10 @@ class Trainer:
         factor = learning_rate_factor(
             self.arguments, step=step, max_steps=self.length.max_steps, progress=self.progress()
         )
-        self.learning_rate = self.arguments.learning_rate * factor
+        given = self.arguments.learning_rate
+        peak = self.state.found_learning_rate if given == "find" else given
+        assert peak is not None
+        self.learning_rate = peak * factor
         set_learning_rate(self.optimizer, self.learning_rate)
 
     # Evaluation

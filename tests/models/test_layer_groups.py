@@ -54,7 +54,9 @@ def test_every_parameter_of_every_class_is_in_one_group_and_they_go_from_the_bot
 
 def test_what_stands_beside_the_layers_goes_where_the_table_says():
     groups = layer_groups(build("gpt", "tiny", "AutoModelForCausalLM"))
-    assert "model.final_norm.weight" in [*groups.values()][-1] and "head" not in groups  # the output weights are the embeddings
+    assert (
+        "model.final_norm.weight" in [*groups.values()][-1] and "head" not in groups
+    )  # the output weights are the embeddings
     groups = layer_groups(build("bert", "tiny", "AutoModelForSequenceClassification", pooling="cls"))
     assert groups["head"] == ["model.pooler.dense.weight", "model.pooler.dense.bias", "score.weight", "score.bias"]
     groups = layer_groups(build("elmo", "tiny", "AutoModelForSequenceClassification"))

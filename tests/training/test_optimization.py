@@ -101,7 +101,9 @@ def test_matrices_decay_and_vectors_do_not():
     assert kept["weight_decay"] == 0 and [p.ndim for p in kept["params"]] == [1, 1, 1]
 
 
-@pytest.mark.parametrize(("layer_decay", "shares"), [(1.0, (1, 1, 1)), (1 / 2.6, (1 / 6.76, 1 / 2.6, 1)), (0.5, (0.25, 0.5, 1))])
+@pytest.mark.parametrize(
+    ("layer_decay", "shares"), [(1.0, (1, 1, 1)), (1 / 2.6, (1 / 6.76, 1 / 2.6, 1)), (0.5, (0.25, 0.5, 1))]
+)
 def test_each_group_trains_at_its_share_of_the_rate_and_what_is_frozen_not_at_all(layer_decay, shares):
     model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 4), nn.Linear(4, 2))
     groups = {"embeddings": ["0.weight"], "layers.0": ["1.weight", "1.bias"], "head": ["2.weight", "2.bias"]}
