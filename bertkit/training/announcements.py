@@ -28,8 +28,9 @@ def start_lines(
     """
     size = str(sizes.final) if sizes.first == sizes.final else f"{sizes.first} to {sizes.final}"
     unit = "tokens" if batches.tokens_per_example > 1 else "examples"
+    frozen = f", {num_frozen:,} of them frozen" if num_frozen else ""
     return [
-        f"{num_parameters:,} parameters{f', {num_frozen:,} of them frozen' if num_frozen else ''}; {size} examples a step, {len(batches):,} an epoch; "
+        f"{num_parameters:,} parameters{frozen}; {size} examples a step, {len(batches):,} an epoch; "
         f"{accelerator.num_processes} process(es) on {accelerator.device}, precision {accelerator.mixed_precision}",
         f"unigram entropy of the labels: {batches.loss_floor:.4f} nats; a model that learns from its {unit} must get under it",
     ]

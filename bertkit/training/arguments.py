@@ -154,8 +154,8 @@ class TrainingArguments:
             )
         if self.lr_scheduler_type == "slanted_triangular" and self.max_time is not None and self.warmup_steps >= 1:
             raise ValueError(
-                f"training.warmup_steps is {self.warmup_steps}; under training.max_time slanted_triangular takes a share of the "
-                "time, as 0.1"
+                f"training.warmup_steps is {self.warmup_steps}; under training.max_time slanted_triangular takes a share of "
+                "the time, as 0.1"
             )
         if self.loss_spike_factor is not None and self.loss_spike_factor <= 1:
             raise ValueError(f"training.loss_spike_factor is {self.loss_spike_factor}; it must be greater than 1")

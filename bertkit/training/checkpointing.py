@@ -43,6 +43,8 @@ class TrainerState:
 
     global_step: int = 0
     """Steps done."""
+    finished: bool = False
+    """Whether that is all there were to do."""
     tokens_seen: int = 0
     """Real tokens trained on, padding not counted, over all processes."""
     elapsed_seconds: float = 0.0

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
-from bertkit.training.arguments import TrainingArguments
 from bertkit.training.batch_sizes import BatchSizes
 
 WHOLE = "model"
@@ -72,7 +71,7 @@ class GradualUnfreezing:
             group: [parameters[name] for name in names if parameters[name].requires_grad]
             for group, names in layer_groups.items()
         }
-        self.groups = {group: trained[group] for group in reversed(layer_groups) if trained[group]}
+        self.groups = {group: trained[group] for group in reversed([*layer_groups]) if trained[group]}
         """From the top to the bottom."""
         self.every, self.sizes, self.num_examples = every, sizes, num_examples
         self.needs_all_gradients = needs_all_gradients

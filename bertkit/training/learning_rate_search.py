@@ -1,7 +1,7 @@
 """A learning rate by trying: Smith 2017's range test (https://arxiv.org/abs/1506.01186), its choice and its picture.
 
-The rate rises exponentially from step to step. As long as it is too low the loss stays where it is, then it falls, and from some
-rate on it grows. What is chosen is the rate at which it falls most steeply, seen over the logarithm of the rate.
+The rate rises exponentially from step to step. As long as it is too low the loss stays where it is, then it falls, and from
+some rate on it grows. What is chosen is the rate at which it falls most steeply, seen over the logarithm of the rate.
 """
 
 import csv

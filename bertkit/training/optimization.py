@@ -9,7 +9,6 @@ from torch import nn
 
 from bertkit.training.arguments import TrainingArguments
 
-
 RATE_SHARE = "rate_share"
 """Key of a parameter group: what share of the learning rate its parameters train at."""
 
@@ -26,7 +25,7 @@ def build_optimizer(
     """
     parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     by_share: dict[float, list[nn.Parameter]] = {}
-    for depth, names in enumerate(reversed(layer_groups.values())):
+    for depth, names in enumerate(reversed([*layer_groups.values()])):
         together = by_share.setdefault(arguments.layer_decay**depth, [])
         together += [parameters[name] for name in names if name in parameters]
     groups: list[dict[str, Any]] = [
@@ -99,6 +98,8 @@ def learning_rate_factor(arguments: TrainingArguments, *, step: int, max_steps: 
 def _slanted_triangle(arguments: TrainingArguments, *, step: int, max_steps: int | None, progress: float) -> float:
     """Howard & Ruder 2018 (https://arxiv.org/abs/1801.06146), equation 3; `warmup_steps` is its cut, `lr_ratio` its ratio."""
     warmup = arguments.warmup_steps
+    cut: float
+    at: float
     if max_steps:
         cut_share = warmup / max_steps if warmup >= 1 else warmup
         cut = math.floor(max_steps * cut_share)

@@ -249,8 +249,8 @@ class Trainer:
                 self.state.elapsed_seconds = elapsed
                 self.places.share_of_time.fill_(self.progress())
                 self._set_learning_rate()
-                if (line := self.unfreezing.line(self.state.global_step)) is not None:
-                    self.log.say(line)
+                if begun := self.unfreezing.line(self.state.global_step):
+                    self.log.say(begun)
                 if self.state.global_step + 1 not in self.state.passed_over:
                     self.training_step(micro_batches, counts)
                 if self.state.global_step + 1 not in self.state.passed_over:  # then it made an update
@@ -511,6 +511,7 @@ class Trainer:
             # The clock of the whole run, this step and its evaluation included.
             state=replace(
                 self.state,
+                finished=self._is_over(),
                 elapsed_seconds=time.monotonic() - self.started,
                 window_sums=self.losses.window.sums,
                 window_steps=self.losses.window.steps,

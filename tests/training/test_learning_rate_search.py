@@ -3,6 +3,7 @@
 import csv
 import math
 import sys
+from itertools import pairwise
 
 import pytest
 
@@ -50,9 +51,7 @@ def test_the_rates_rise_by_one_factor_and_the_test_ends_when_the_loss_is_out_of_
 
     curve = range_test(loss_at)
     assert asked[0] == LOWEST and asked == curve.rates
-    assert {round(math.log(after / before), 9) for before, after in zip(asked, asked[1:], strict=False)} == {
-        round(math.log(1e7) / 99, 9)
-    }
+    assert {round(math.log(after / before), 9) for before, after in pairwise(asked)} == {round(math.log(1e7) / 99, 9)}
     assert 1e-2 <= asked[-1] < 2e-2
     assert len(range_test(lambda step, rate: 1.0).rates) == STEPS
     assert range_test(lambda step, rate: 1.0 if step < 9 else math.nan).losses == [1.0] * 9

@@ -162,9 +162,11 @@ def test_a_batch_size_is_examples_or_tokens(size, examples):
 @pytest.mark.parametrize("wrong", [{"train_batch_size": 0}, {"train_batch_size": "5 rows"}, {"max_steps": 0},
                                    {"max_steps": 3, "max_time": "3s"}, {"warmup_steps": -1},
                                    {"warmup_steps": 0, "lr_scheduler_type": "inverse_sqrt"}, {"save_steps": 0},
-                                   {"layer_decay": 0}, {"layer_decay": 1.5}, {"lr_ratio": 0.5}, {"gradual_unfreezing": 0},
+                                   {"layer_decay": 0}, {"layer_decay": 1.5}, {"lr_ratio": 0.5}, {"layer_decay": -1},
                                    {"freeze": "backbone", "gradual_unfreezing": True}, {"learning_rate": -1},
-                                   {"warmup_steps": 9, "lr_scheduler_type": "slanted_triangular", "max_time": "3s"}])  # fmt: skip
+                                   {"gradual_unfreezing": 0}, {"gradual_unfreezing": -2},
+                                   {"warmup_steps": 9, "lr_scheduler_type": "slanted_triangular", "max_time": "9s"},
+                                  ])  # fmt: skip
 def test_settings_that_cannot_be_are_refused_by_name(wrong):
     with pytest.raises(ValueError, match=rf"training\.{next(iter(wrong))}"):
         TrainingArguments(**wrong)
