@@ -1,4 +1,4 @@
-"""walk ULMFiT on one or many processes: `accelerate launch --config_file accelerate_config.yaml recipes/ulmfit.py …`."""
+"""Walk ULMFiT on one or many processes: `accelerate launch --config_file accelerate_config.yaml recipes/ulmfit.py …`."""
 
 import sys
 
