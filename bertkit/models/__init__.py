@@ -45,6 +45,7 @@ from .tokenization_elmo import ElmoCharacterTokenizer
 class Family:
     """A model family: its config, its classes by Auto class, its named sizes, and where its layers are.
 
+    `lora_targets` are ends of the names of the linear parts of its layers, which LoRA adapts; recurrent layers have none.
     `layer_lists` names the lists of layers of the base model, from the bottom to the top. `beside_layers` says of modules of
     the base model that are neither embeddings nor in these lists which layer they go with, as "layers.-1" for the last, or that
     they are of the "head". `models/layer_groups.py` reads both.
@@ -56,6 +57,10 @@ class Family:
     default_preset: str
     layer_lists: tuple[str, ...] = ("layers",)
     beside_layers: Mapping[str, str] = field(default_factory=dict)
+    lora_targets: tuple[str, ...] = ()
+
+
+_TRANSFORMER_LINEAR = ("attention.qkv", "attention.output", "feed_forward.intermediate", "feed_forward.output")
 
 
 FAMILIES = {
@@ -95,6 +100,12 @@ FAMILIES = {
         default_preset="base",
         layer_lists=("encoder.layers", "decoder.layers"),
         beside_layers={"encoder.final_norm": "encoder.layers.-1", "decoder.final_norm": "decoder.layers.-1"},
+        lora_targets=(
+            *_TRANSFORMER_LINEAR,
+            "cross_attention.query",
+            "cross_attention.key_value",
+            "cross_attention.output",
+        ),
     ),
     "gpt": Family(
         config_class=GptConfig,
@@ -102,6 +113,7 @@ FAMILIES = {
         presets=GPT_PRESETS,
         default_preset="base",
         beside_layers={"final_norm": "layers.-1"},
+        lora_targets=_TRANSFORMER_LINEAR,
     ),
     "bert": Family(
         config_class=BertEncoderConfig,
@@ -115,6 +127,7 @@ FAMILIES = {
         presets=BERT_PRESETS,
         default_preset="base",
         beside_layers={"pooler": "head"},
+        lora_targets=_TRANSFORMER_LINEAR,
     ),
 }
 

@@ -12,6 +12,7 @@ from bertkit.stages import model_section, task_model
 from bertkit.tasks import TASKS
 from bertkit.tasks.labelled_data import LabelledDataArguments, LabelledText
 from bertkit.training.arguments import LENGTHS, TrainingArguments
+from bertkit.training.lora_arguments import LoraArguments
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -51,6 +52,7 @@ def build_parser(arguments: Sequence[str]) -> RecipeParser:
     parser.add_class_arguments(LabelledDataArguments, "data", help="The labelled texts")
     parser.add_class_arguments(task.arguments_class, "task", help="What is learned from them")
     parser.add_class_arguments(TrainingArguments, "training", help="How it is trained")
+    parser.add_class_arguments(LoraArguments, "lora", help="What is trained, if not all")
     parser.add_argument(
         "--seeds",
         type=list[int] | None,
@@ -247,6 +249,15 @@ def _build_trainer(
             settings, task.auto_class, task.tokenizer, max_positions=recipe.task.max_length, seed=seed
         )
 
+    lora = task_model.add_lora(
+        model,
+        recipe.lora,
+        freeze=recipe.training.freeze,
+        seed=seed,
+        start_from=start_from,
+        resume_from=resume_from,
+    )
+
     # The recipe of this run alone: it repeats the run, whatever other seeds there were.
     run_recipe = {**yaml.safe_load(resolved), "output_dir": str(output_dir), "seeds": None}
     run_recipe["training"]["seed"] = seed
@@ -277,6 +288,7 @@ def _build_trainer(
         eval_batches=eval_batches,
         write_extras=extras_writer(task.tokenizer, card),
         layer_groups=layer_groups(model),
+        lora=lora,
         resume_from=resume_from,
         recipe=run_recipe,
         quiet=quiet,

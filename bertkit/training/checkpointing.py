@@ -28,6 +28,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
+from bertkit.training.lora import Lora
 from bertkit.training.manifest import find_damage, write_manifest
 from bertkit.training.zero import ZeroOptimizer
 
@@ -145,6 +146,7 @@ def save_checkpoint(
     optimizer: Optimizer,
     state: TrainerState,
     carried_state: Mapping[str, torch.Tensor] | None = None,
+    lora: Lora | None = None,
     write_extras: Callable[[Path], None],
 ) -> Path:
     """Write the checkpoint of `state.global_step`; to be called by every process.
@@ -156,6 +158,7 @@ def save_checkpoint(
         optimizer: the prepared optimizer.
         state: where the training stands.
         carried_state: what the rows of the next step go on from, if they do; on every process the same.
+        lora: the adapters inside the model, if there are any; the checkpoint's weights are merged.
         write_extras: writes what else belongs into the folder (tokenizer, recipe, model card).
 
     Returns:
@@ -163,7 +166,7 @@ def save_checkpoint(
     """
     folder = output_dir / f"checkpoint-{state.global_step}"
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)  # all on the main process, nothing on the others
-    weights = get_model_state_dict(_inside(model, optimizer), options=options)
+    weights: Any = get_model_state_dict(_inside(model, optimizer), options=options)
     optimizer_state: Any = {}
     if isinstance(optimizer, ZeroOptimizer):
         optimizer_state = optimizer.full_state()
@@ -181,6 +184,9 @@ def save_checkpoint(
                 plain: Any = accelerator.unwrap_model(model, keep_torch_compile=False)
                 for tied in plain.all_tied_weights_keys:  # gathered from shards, tied weights come twice
                     weights.pop(tied, None)
+                if lora is not None:
+                    lora.save(aside, weights)
+                    weights = lora.merged(weights)
                 plain.save_pretrained(aside, state_dict=weights)
                 write_extras(aside)
                 save_file(tensors, aside / "state" / "optimizer.safetensors")
@@ -227,7 +233,7 @@ def _put_in_place(aside: Path, folder: Path) -> None:
     _sync(folder.parent)
 
 
-def load_weights(folder: Path, *, model: nn.Module, optimizer: Optimizer) -> None:
+def load_weights(folder: Path, *, model: nn.Module, optimizer: Optimizer, lora: Lora | None = None) -> None:
     """Give the prepared model the weights of a checkpoint of its own run; to be called by every process."""
     options = StateDictOptions(
         full_state_dict=True,
@@ -236,6 +242,8 @@ def load_weights(folder: Path, *, model: nn.Module, optimizer: Optimizer) -> Non
         strict=False,  # of tied weights a file holds one
     )
     weights: dict[str, Any] = dict(load_file(folder / "model.safetensors"))
+    if lora is not None:
+        weights = dict(lora.unmerged(folder, weights))
     set_model_state_dict(_inside(model, optimizer), weights, options=options)
     if isinstance(optimizer, ZeroOptimizer):
         optimizer.weights_were_set()

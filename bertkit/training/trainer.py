@@ -42,6 +42,7 @@ from bertkit.training.freezing import WHOLE, GradualUnfreezing, freeze_for_good
 from bertkit.training.host_memory import keep_freed_memory, own_memory
 from bertkit.training.learning_rate_search import HIGHEST, LOWEST, STEPS, range_test, write_curve
 from bertkit.training.length import Length
+from bertkit.training.lora import Lora
 from bertkit.training.loss_policy import BadStep, LossPolicy
 from bertkit.training.losses import LossWindow, StepLosses
 from bertkit.training.optimization import build_optimizer, learning_rate_factor, set_learning_rate
@@ -64,6 +65,7 @@ class Trainer:
         eval_batches: what to evaluate on, if anything.
         write_extras: writes what else belongs into a checkpoint folder, given the folder and the state.
         layer_groups: names of the model's parameters by group, from the bottom to the top; None: they are one group.
+        lora: the adapters inside the model, if there are any.
         resume_from: the checkpoint folder that `model` was loaded from, to go on where it stood.
         recipe: settings to show in the tracker.
         quiet: no progress bar, and no lines but warnings and errors.
@@ -83,6 +85,7 @@ class Trainer:
         eval_batches: Batches | None = None,
         write_extras: Callable[[Path, TrainerState], None] = lambda folder, state: None,
         layer_groups: Mapping[str, Sequence[str]] | None = None,
+        lora: Lora | None = None,
         resume_from: Path | None = None,
         recipe: Mapping[str, Any] | None = None,
         quiet: bool = False,
@@ -106,6 +109,7 @@ class Trainer:
         self.train_batches = train_batches
         self.eval_batches = eval_batches
         self.write_extras = write_extras
+        self.lora = lora
         self.recipe = dict(recipe or {})
         self.quiet = quiet
         self.log = RunLog(self.accelerator, self.output_dir, quiet=quiet)
@@ -393,7 +397,7 @@ class Trainer:
         self.state = replace(load_trainer_state(folder), elapsed_seconds=self.state.elapsed_seconds)
         self.state.passed_over = sorted({*self.state.passed_over, *passed_over})
         self.losses.start_from(self.state)
-        load_weights(folder, model=self.model, optimizer=self.optimizer)
+        load_weights(folder, model=self.model, optimizer=self.optimizer, lora=self.lora)
         self._load(folder)
         self.log.cut_back(step=self.state.global_step, passed_over=self.state.passed_over)
         self.log.write({"rolled_back": bad.wrong, "passed_over": bad.step}, step=self.state.global_step)
@@ -519,6 +523,7 @@ class Trainer:
                 threads=torch.get_num_threads(),
             ),
             carried_state=self.carried.gather(),
+            lora=self.lora,
             write_extras=lambda aside: self.write_extras(aside, self.state),
         )
         if self.accelerator.is_main_process:

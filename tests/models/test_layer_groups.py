@@ -4,6 +4,7 @@ import re
 from itertools import product
 
 import pytest
+from torch import nn
 
 from bertkit.models import FAMILIES, build_config, build_model
 from bertkit.models.layer_groups import layer_groups
@@ -70,3 +71,12 @@ def test_a_module_that_the_table_does_not_place_is_named(monkeypatch):
     monkeypatch.setattr("bertkit.models.layer_groups.FAMILIES", {**FAMILIES, "gpt": FAMILIES["rnn"]})
     with pytest.raises(ValueError, match=r"which layer model\.final_norm\.weight goes with; name it in beside_layers"):
         layer_groups(build("gpt", "tiny", "AutoModelForCausalLM"))
+
+
+@pytest.mark.parametrize("family", [name for name, entry in FAMILIES.items() if entry.lora_targets])
+def test_the_layers_that_lora_adapts_are_linear_and_all_there_are_in_the_layers(family):
+    model = build(family, "tiny" if "tiny" in FAMILIES[family].presets else None, "AutoModel")
+    linear = {name for name, part in model.named_modules() if isinstance(part, nn.Linear) and "layers." in name}
+    targets = FAMILIES[family].lora_targets
+    assert {name for name in linear if name.endswith(tuple(f".{target}" for target in targets))} == linear
+    assert all(any(name.endswith(f".{target}") for name in linear) for target in targets)
