@@ -15,6 +15,7 @@ VERBS = {
     "doctor": "examine a recipe and its data before a step is taken",
     "pretrain": "pretrain a model on a corpus",
     "finetune": "fine-tune a checkpoint on labelled text",
+    "ulmfit": "train a general language model, a target language model and a classifier, one from the other",
     "average": "average the weights of a run's last checkpoints into a new one",
     "evaluate": "evaluate a checkpoint on text, labelled text, minimal pairs, translations or words",
     "compare": "compare two fine-tuned models on the same examples",

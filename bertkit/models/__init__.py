@@ -5,7 +5,8 @@ Only the `modeling_*.py` files travel with a checkpoint, this file never does.
 
 import difflib
 import os
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 import docstring_parser
@@ -73,7 +74,13 @@ from .tokenization_elmo import ElmoCharacterTokenizer
 
 @dataclass(frozen=True)
 class Family:
-    """A model family: its config, its classes by Auto class, and its named sizes."""
+    """A model family: its config, its classes by Auto class, its named sizes, and where its layers are.
+
+    `lora_targets` are ends of the names of the linear parts of its layers, which LoRA adapts; recurrent layers have none.
+    `layer_lists` names the lists of layers of the base model, from the bottom to the top. `beside_layers` says of modules of
+    the base model that are neither embeddings nor in these lists which layer they go with, as "layers.-1" for the last, or that
+    they are of the "head". `models/layer_groups.py` reads both.
+    """
 
     config_class: type[PreTrainedConfig]
     auto_classes: dict[str, type[PreTrainedModel]]
@@ -81,6 +88,12 @@ class Family:
     default_preset: str
     made_by: str = "pretrain"
     """The verb of bertkit that makes its checkpoints: `pretrain` by an objective, or one that needs none."""
+    layer_lists: tuple[str, ...] = ("layers",)
+    beside_layers: Mapping[str, str] = field(default_factory=dict)
+    lora_targets: tuple[str, ...] = ()
+
+
+_TRANSFORMER_LINEAR = ("attention.qkv", "attention.output", "feed_forward.intermediate", "feed_forward.output")
 
 
 FAMILIES = {
@@ -122,12 +135,27 @@ FAMILIES = {
         auto_classes={"AutoModel": RnnSeq2SeqModel, "AutoModelForSeq2SeqLM": RnnSeq2SeqForConditionalGeneration},
         presets=RNN_SEQ2SEQ_PRESETS,
         default_preset="base",
+        layer_lists=("encoder.layers", "decoder.layers"),
+        beside_layers={
+            "decoder.bridge": "decoder.layers.0",
+            "decoder.cell_bridge": "decoder.layers.0",
+            "decoder.key": "decoder.layers.0",
+            "decoder.readout": "head",
+        },
     ),
     "transformer": Family(
         config_class=TransformerConfig,
         auto_classes={"AutoModel": TransformerModel, "AutoModelForSeq2SeqLM": TransformerForConditionalGeneration},
         presets=TRANSFORMER_PRESETS,
         default_preset="base",
+        layer_lists=("encoder.layers", "decoder.layers"),
+        beside_layers={"encoder.final_norm": "encoder.layers.-1", "decoder.final_norm": "decoder.layers.-1"},
+        lora_targets=(
+            *_TRANSFORMER_LINEAR,
+            "cross_attention.query",
+            "cross_attention.key_value",
+            "cross_attention.output",
+        ),
     ),
     "gpt": Family(
         config_class=GptConfig,
@@ -141,6 +169,8 @@ FAMILIES = {
         },
         presets=GPT_PRESETS,
         default_preset="base",
+        beside_layers={"final_norm": "layers.-1"},
+        lora_targets=_TRANSFORMER_LINEAR,
     ),
     "bert": Family(
         config_class=BertEncoderConfig,
@@ -156,6 +186,8 @@ FAMILIES = {
         },
         presets=BERT_PRESETS,
         default_preset="base",
+        beside_layers={"pooler": "head"},
+        lora_targets=_TRANSFORMER_LINEAR,
     ),
 }
 

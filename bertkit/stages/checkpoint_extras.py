@@ -1,6 +1,7 @@
 """What a checkpoint of a verb holds beside the model and the state: tokenizer, recipe and model card."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,19 @@ def extras_writer(tokenizer: "PreTrainedTokenizerBase", card: "ModelCard") -> "C
 
     def write_extras(folder: Path, state: "TrainerState") -> None:
         save_tokenizer(tokenizer, folder)
-        (folder / "recipe.yaml").write_text(card.recipe, encoding="utf-8")
-        (folder / "README.md").write_text(card.render(state), encoding="utf-8")
+        recipe = _as_trained(card.recipe, state)
+        (folder / "recipe.yaml").write_text(recipe, encoding="utf-8")
+        (folder / "README.md").write_text(replace(card, recipe=recipe).render(state), encoding="utf-8")
 
     return write_extras
+
+
+def _as_trained(recipe: str, state: "TrainerState") -> str:
+    """Return a recipe with the learning rate that was found, where it says to find one."""
+    import yaml
+
+    content = yaml.safe_load(recipe)
+    if state.found_learning_rate is None or content["training"]["learning_rate"] != "find":
+        return recipe
+    content["training"]["learning_rate"] = state.found_learning_rate
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)

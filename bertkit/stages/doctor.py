@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bertkit.data.health import Finding
     from bertkit.training.arguments import TrainingArguments
     from bertkit.training.batches import Batches
+    from bertkit.training.lora import Lora
 
 _TRIAL_STEPS = 5
 _FINETUNING_KEYS = ("task", "from_scratch", "seeds")
@@ -184,9 +185,11 @@ def _examine_labelled_texts(recipe: "Namespace", processes: "PartialState", find
             from_scratch=recipe.from_scratch,
             seed=seed,
         )
+    freeze = recipe.training.freeze
+    lora = task_model.add_lora(model, recipe.lora, freeze=freeze, seed=seed, start_from=start_from, resume_from=None)
     findings.add(_limits(model, tokenizer, length))
     if not findings.stops:
-        findings.add(*_trial(model, batches["train"], recipe.training, unit="example"))
+        findings.add(*_trial(model, batches["train"], recipe.training, unit="example", lora=lora))
 
 
 def _limits(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", longest: int | None) -> "Finding":
@@ -201,7 +204,12 @@ def _limits(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", long
 
 
 def _trial(
-    model: "PreTrainedModel", batches: "Batches", arguments: "TrainingArguments", *, unit: str
+    model: "PreTrainedModel",
+    batches: "Batches",
+    arguments: "TrainingArguments",
+    *,
+    unit: str,
+    lora: "Lora | None" = None,
 ) -> "list[Finding]":
     """Make a few steps in a folder that is thrown away, and tell from them time, memory and size of the run."""
     import json
@@ -209,15 +217,20 @@ def _trial(
     import torch
 
     from bertkit.data.health import Finding
+    from bertkit.models.layer_groups import layer_groups
     from bertkit.training.trainer import Trainer
 
     trial = replace(
         arguments, max_steps=_TRIAL_STEPS, num_train_epochs=None, max_time=None, logging_steps=1, save_steps=None,
         eval_steps=None, report_to="none", resume_from_checkpoint=None, train_batch_size_start=None,
-        batch_size_warmup_steps=0, warmup_steps=0, loss_policy="stop", loss_spike_factor=None,
+        batch_size_warmup_steps=0, lr_scheduler_type="constant", warmup_steps=0, loss_policy="stop", loss_spike_factor=None,
+        gradual_unfreezing=False,  # the later steps are the dearer ones
+        learning_rate=arguments.learning_rate if arguments.learning_rate != "find" else 1e-4,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(model, batches, trial, output_dir=folder, quiet=True)
+        trainer = Trainer(
+            model, batches, trial, output_dir=folder, layer_groups=layer_groups(model), lora=lora, quiet=True
+        )
         trainer.train()
         if not trainer.accelerator.is_main_process:
             return []

@@ -216,7 +216,7 @@ def choose_measure(recipe: "Namespace", kind: str) -> str:
     fitting = [name for name, measure in MEASURES.items() if kind in measure.kinds]
     if kind == "encoder" and recipe.measure not in fitting:
         raise ConfigError(
-            f"{recipe.checkpoint} holds neither a language model nor a classifier; what can be evaluated of others are the "
+            f"{recipe.checkpoint} holds neither a language model nor a head for a task; what can be evaluated of it are the "
             f"input embeddings, by --measure {' or '.join(fitting)}"
         )
     chosen = fitting[0] if recipe.measure is None else recipe.measure

@@ -10,6 +10,7 @@ from bertkit.stages import bag_of_words, model_section, task_model
 from bertkit.stages.repetitions import Repetition, repetitions
 from bertkit.tasks import TASKS
 from bertkit.training.arguments import LENGTHS, TrainingArguments
+from bertkit.training.lora_arguments import LoraArguments
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -49,6 +50,7 @@ def build_parser(arguments: Sequence[str]) -> RecipeParser:
     parser.add_class_arguments(task.data_class, "data", help="The labelled examples")
     parser.add_class_arguments(task.arguments_class, "task", help="What is learned from them")
     parser.add_class_arguments(TrainingArguments, "training", help="How it is trained")
+    parser.add_class_arguments(LoraArguments, "lora", help="What is trained, if not all")
     parser.add_argument(
         "--seeds",
         type=list[int] | None,

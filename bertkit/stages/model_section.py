@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 HELP = (
     "`--model.family`, `--model.preset` and any setting of the family's configuration, as `--model.hidden_size 256`; "
-    f"`--model.help true` lists them. {pretrained_embeddings.HELP}"
+    "`--model.help true` lists them. Or `--model.from`, a checkpoint of the same objective (a folder or a name on the Hub) "
+    f"whose weights are trained further, and settings that may differ from its own, as dropout. {pretrained_embeddings.HELP}"
 )
 
 
@@ -65,12 +66,7 @@ def build_fresh_model(
         raise ConfigError(
             f"model.vocab_size is {config.vocab_size}, but the tokenizer has {len(tokenizer)} tokens; leave it out"
         )
-    positions = getattr(config, "max_position_embeddings", None)  # a recurrent model counts none
-    if max_positions is not None and positions is not None and positions < max_positions:
-        raise ConfigError(
-            f"rows of {max_positions} tokens do not fit a model of {positions} positions; raise "
-            "model.max_position_embeddings or lower the row length"
-        )
+    _refuse_long_rows(config, max_positions, remedy="raise model.max_position_embeddings or lower the row length")
     torch.manual_seed(keyed_seed(seed, "weights"))
     model = build_model(config, auto_class)
     if getattr(config, "token_input", None) == "characters":  # an ELMo that spells its tokens
@@ -78,6 +74,56 @@ def build_fresh_model(
         reader.read_vocabulary(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))))
     embeddings.put_into(model, tokenizer, token_counts=token_counts, say=say)
     return model
+
+
+def load_to_train_further(
+    section: Mapping[str, Any], auto_class: str, *, max_positions: int | None, wanted: Mapping[str, Any]
+) -> "PreTrainedModel":
+    """Load the model of a checkpoint, head and all, to train it on another corpus.
+
+    Args:
+        section: the recipe's `model` section: the checkpoint is its `from`, and the rest shall differ from the checkpoint's.
+        auto_class: what is trained, by its Auto class.
+        max_positions: tokens of the longest example; None: there is no longest.
+        wanted: fields of the configuration that fit the batches, for families that have them.
+
+    Raises:
+        ConfigError: there is no such checkpoint, it was made for something else, or it does not fit the settings.
+    """
+    from bertkit.hub.checkpoints import checkpoint_folder, load_checkpoint, saved_auto_class
+    from bertkit.models import FAMILIES, build_config, build_model, family_of
+
+    folder = checkpoint_folder(section["from"])
+    settings = {name: value for name, value in section.items() if name not in ("from", "family")}
+    if "preset" in settings:
+        raise ConfigError(
+            f"model.preset {settings['preset']} and model.from cannot both decide the size; leave one out"
+        )
+    saved = saved_auto_class(folder)
+    if saved != auto_class:
+        raise ConfigError(
+            f"model.from: {folder} is of {saved or 'no class that is known'}, and {auto_class} is what is trained here, head "
+            "and all; give a checkpoint of the same objective"
+        )
+    model = load_checkpoint(folder, auto_class)
+    family = family_of(model.config)
+    assert family is not None
+    if (asked := section.get("family", family)) != family:
+        raise ConfigError(
+            f"model.family is {asked!r}, but {folder} holds a model of the family {family!r}; leave it out"
+        )
+    own = {name: getattr(model.config, name) for name in FAMILIES[family].config_class.__annotations__}
+    config = build_config(family, **{**own, **_fields_of(family, wanted), **settings})
+    _refuse_long_rows(config, max_positions, remedy="lower the row length")
+    changed = build_model(config, auto_class)
+    try:
+        changed.load_state_dict(model.state_dict())
+    except RuntimeError as error:
+        names = [f"model.{name}" for name in settings]
+        raise ConfigError(
+            f"the weights of {folder} do not fit the settings {', '.join(names)}; leave out those that change the model's shape"
+        ) from error
+    return changed
 
 
 def load_resumed_model(
@@ -96,12 +142,17 @@ def load_resumed_model(
     """
     from transformers import AutoConfig
 
-    from bertkit.models import load_model
+    from bertkit.models import FAMILIES, family_of, load_model
 
     embeddings, section = StartingEmbeddings.taken_from(section)
     saved = AutoConfig.from_pretrained(checkpoint)
     settings = {"vocab_size": saved.vocab_size, "pad_token_id": saved.pad_token_id}
-    asked = _build_config({**settings, **_fields_of(section.get("family", "bert"), wanted), **section})
+    family = section.get("family", "bert")
+    if "from" in section:  # then what the section does not name is the checkpoint's own
+        family = family_of(saved) or family
+        settings = {name: getattr(saved, name) for name in FAMILIES[family].config_class.__annotations__}
+        section = {"family": family, **{name: value for name, value in section.items() if name != "from"}}
+    asked = _build_config({**settings, **_fields_of(family, wanted), **section})
     if asked.model_type != saved.model_type:
         raise ConfigError(
             f"model.family: {checkpoint} holds a {saved.model_type}, and the recipe asks for {asked.model_type}; go on by "
@@ -122,6 +173,12 @@ def load_resumed_model(
     model = load_model(checkpoint, auto_class, **dropout)
     embeddings.go_on_in(model, checkpoint)
     return model
+
+
+def _refuse_long_rows(config: "PreTrainedConfig", max_positions: int | None, *, remedy: str) -> None:
+    positions = getattr(config, "max_position_embeddings", None)  # a recurrent model counts none
+    if max_positions is not None and positions is not None and positions < max_positions:
+        raise ConfigError(f"rows of {max_positions} tokens do not fit a model of {positions} positions; {remedy}")
 
 
 def _build_config(settings: dict[str, Any]) -> "PreTrainedConfig":

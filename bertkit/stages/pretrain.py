@@ -1,6 +1,6 @@
 """`bertkit pretrain`: a corpus, a tokenizer and a recipe -> a pretrained checkpoint."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,10 @@ def build_parser(arguments: Sequence[str]) -> RecipeParser:
     parser.add_class_arguments(objective.arguments_class, "objective", help="What the model learns to predict")
     families = "; ".join(f"{', '.join(other.families)} ({name})" for name, other in OBJECTIVES.items())
     help_of_model = f"{model_section.HELP} Families, and the objectives that train them: {families}."
-    parser.add_argument("--model", type=dict[str, Any], default={"family": "bert"}, help=help_of_model)
+    goes_on = value_of("model.from", arguments, "null") != "null"  # from a checkpoint, which knows its family
+    parser.add_argument(
+        "--model", type=dict[str, Any], default={} if goes_on else {"family": "bert"}, help=help_of_model
+    )
     parser.add_class_arguments(TrainingArguments, "training", help="How it is trained")
     parser.add_argument("--quiet", type=bool, default=False, help="No progress bar, no lines but warnings and errors.")
     return parser
@@ -86,10 +89,11 @@ def prepare(
     Raises:
         ValueError: whatever is wrong with the recipe, the corpus or the tokenizer.
     """
-    _refuse_family_of_another_objective(recipe.model.get("family", "bert"), recipe.objective.name)
+    _refuse_family_of_another_objective(family_trained(recipe.model, checkpoint), recipe.objective.name)
     import bertkit.models  # noqa: F401 (a tokenizer beside a model of bertkit loads without a question once it is known)
     from bertkit.data.health import cheap_checks
     from bertkit.data.splits import build_stores
+    from bertkit.hub.checkpoints import checkpoint_folder
     from bertkit.objectives.batches import ObjectiveBatches
     from bertkit.tokenization import load_tokenizer
 
@@ -98,7 +102,16 @@ def prepare(
     with processes.main_process_first():
         train_store, eval_store = build_stores(recipe.data, tokenizer, quiet=quiet)
     say([*cheap_checks(train_store), *objective.checks(train_store)])
-    if checkpoint is None:
+    if checkpoint is None and "from" in recipe.model:
+        start_from = checkpoint_folder(recipe.model["from"])
+        refuse_foreign_tokenizer(tokenizer, start_from, remedy=f"give --tokenizer {start_from}")
+        model = model_section.load_to_train_further(
+            recipe.model,
+            objective.auto_class,
+            max_positions=objective.max_positions,
+            wanted=objective.config_settings,
+        )
+    elif checkpoint is None:
         model = model_section.build_fresh_model(
             recipe.model,
             objective.auto_class,
@@ -131,6 +144,22 @@ def prepare(
     )
 
 
+def family_trained(section: Mapping[str, Any], checkpoint: Path | None) -> str:
+    """Return the family that the recipe's `model` section names, or that of the checkpoint that it starts from.
+
+    Args:
+        section: the section.
+        checkpoint: where the run goes on from, if it does; then what it once started from is not looked at.
+    """
+    from bertkit.hub.checkpoints import checkpoint_folder, saved_family
+
+    if "from" not in section:
+        family: str = section.get("family", "bert")
+        return family
+    folder = checkpoint or checkpoint_folder(section["from"])
+    return saved_family(folder) or section.get("family", "unknown")
+
+
 def _refuse_family_of_another_objective(family: str, objective: str) -> None:
     """Make sure that a family learns from the objective's batches; a family that there is not is for others to name."""
     from bertkit.models import FAMILIES
@@ -156,23 +185,30 @@ def pretrain(recipe: "Namespace", resolved: str) -> None:
         recipe: as `build_parser` reads it.
         resolved: the same as YAML, to keep with the checkpoints.
     """
+    from bertkit.training.processes import join_processes
+
+    processes = join_processes()
+    pretrain_among(processes, recipe, resolved)
+    processes.destroy_process_group()
+
+
+def pretrain_among(processes: "PartialState", recipe: "Namespace", resolved: str) -> None:
+    """Walk the road, and leave the processes together for what follows; the arguments are those of `pretrain`."""
     from transformers.utils.logging import disable_progress_bar
 
-    from bertkit.training.processes import join_processes
     from bertkit.training.run_folder import run_folder
 
     disable_progress_bar()  # one for every file of a checkpoint, in the midst of ours
-    processes = join_processes()
     resume_from = recipe.training.resume_from_checkpoint
     with run_folder(Path(recipe.output_dir), resume_from_checkpoint=resume_from, processes=processes) as checkpoint:
         _train(recipe, resolved, processes, checkpoint)
-    processes.destroy_process_group()
 
 
 def _train(recipe: "Namespace", resolved: str, processes: "PartialState", checkpoint: Path | None) -> None:
     import yaml
 
     from bertkit.hub.model_card import ModelCard, figures
+    from bertkit.models.layer_groups import layer_groups
     from bertkit.stages.checkpoint_extras import extras_writer
     from bertkit.stages.findings import report
     from bertkit.stages.recipe_changes import check_recipe
@@ -201,6 +237,7 @@ def _train(recipe: "Namespace", resolved: str, processes: "PartialState", checkp
         output_dir=recipe.output_dir,
         eval_batches=prepared.eval_batches,
         write_extras=extras_writer(prepared.objective.checkpoint_tokenizer(prepared.tokenizer), card),
+        layer_groups=layer_groups(prepared.model),
         resume_from=checkpoint,
         recipe=yaml.safe_load(resolved),
         quiet=quiet,

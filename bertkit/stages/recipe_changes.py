@@ -26,7 +26,9 @@ def check_recipe(checkpoint: Path, resolved: str) -> list[Finding]:
     changed = [
         f"{key} {_shown(now.get(key))} (was {_shown(before.get(key))})"
         for key in {**now, **before}
-        if key not in _OF_NO_CONSEQUENCE and now.get(key) != before.get(key)
+        if key not in _OF_NO_CONSEQUENCE
+        and now.get(key) != before.get(key)
+        and (key, now.get(key)) != ("training.learning_rate", "find")  # the checkpoint's was found, and is kept
     ]
     if not changed:
         return []

@@ -12,6 +12,9 @@ from bertkit.stages.pretrained_embeddings import StartingEmbeddings
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from bertkit.training.lora import Lora
+    from bertkit.training.lora_arguments import LoraArguments
+
 HELP = (
     "`--model.from`, the checkpoint to start from (a folder or a name on the Hub), and any setting of its configuration, "
     "as `--model.hidden_dropout_prob 0`; without it `--model.family` and `--model.preset`, for a model with fresh weights; "
@@ -163,6 +166,77 @@ def load_resumed_task_model(checkpoint: Path, settings: Mapping[str, Any], auto_
         model = load_checkpoint(checkpoint, auto_class, **dropout)
     embeddings.go_on_in(model, checkpoint)
     return model
+
+
+def add_lora(
+    model: "PreTrainedModel",
+    arguments: "LoraArguments",
+    *,
+    freeze: str,
+    seed: int,
+    start_from: Path | None,
+    resume_from: Path | None,
+) -> "Lora | None":
+    """Put adapters into the layers of a model that is fine-tuned, and freeze all else but the head.
+
+    Args:
+        model: with its weights.
+        arguments: rank and all; without a rank nothing is done.
+        freeze: `training.freeze`.
+        seed: key of the fresh adapters.
+        start_from: the checkpoint whose encoder it has.
+        resume_from: the checkpoint that the run goes on from, if it does; the adapters become those it had.
+
+    Raises:
+        ConfigError: peft is not installed, the family has no layers that it adapts, or the checkpoint had other adapters.
+    """
+    import importlib.util
+    import json
+
+    import torch
+    from safetensors.torch import load_file
+
+    from bertkit.data.keyed_random import keyed_seed
+    from bertkit.models import FAMILIES, family_of
+    from bertkit.models.layer_groups import HEAD, layer_groups
+    from bertkit.training.lora import ADAPTER_FOLDER, Lora
+
+    had = resume_from is not None and (resume_from / ADAPTER_FOLDER).is_dir()
+    if resume_from is not None and had != (arguments.r is not None):
+        raise ConfigError(
+            f"lora.r is {'null' if arguments.r is None else arguments.r}, but {resume_from}, which the run goes on from, was "
+            f"trained with{'' if had else 'out'} adapters; leave it as it was, or start anew with another --output_dir"
+        )
+    if arguments.r is None:
+        return None
+    if importlib.util.find_spec("peft") is None:
+        raise ConfigError("lora.r needs a package; pip install 'bertkit[lora]'")
+    if freeze == "backbone":
+        raise ConfigError("training.freeze backbone would freeze the adapters of lora.r, too; leave one out")
+    family = family_of(model.config)
+    assert family is not None
+    targets = arguments.targets or list(FAMILIES[family].lora_targets)
+    if not targets:
+        adapted = ", ".join(name for name, table in FAMILIES.items() if table.lora_targets)
+        raise ConfigError(
+            f"lora.r: the layers of the family {family} are recurrent cells, of which peft adapts none; take "
+            f"training.freeze backbone or training.gradual_unfreezing, or a model of {adapted}"
+        )
+    torch.manual_seed(keyed_seed(seed, "adapters"))
+    head = layer_groups(model)[HEAD]
+    lora = Lora(model, arguments, targets=targets, head=head, base=str(start_from or "fresh weights"))
+    if resume_from is not None:
+        saved = json.loads((resume_from / ADAPTER_FOLDER / "adapter_config.json").read_text(encoding="utf-8"))
+        for name, field in (("r", "r"), ("alpha", "lora_alpha"), ("targets", "target_modules")):
+            before, now = saved[field], getattr(lora.config, field)
+            if (sorted(before) != sorted(now)) if name == "targets" else before != now:
+                raise ConfigError(
+                    f"lora.{name} is {now}, but {resume_from}, which the run goes on from, has {before}; leave it as it was, "
+                    "or start anew with another --output_dir"
+                )
+        weights = lora.unmerged(resume_from, load_file(resume_from / "model.safetensors"))
+        model.load_state_dict(weights, strict=False)  # of tied weights the file holds one
+    return lora
 
 
 def refuse_foreign_tokenizer(tokenizer: "PreTrainedTokenizerBase", folder: Path, *, remedy: str) -> None:

@@ -97,6 +97,7 @@ class TaskRuns:
         import yaml
 
         from bertkit.hub.model_card import ModelCard
+        from bertkit.models.layer_groups import layer_groups
         from bertkit.stages.checkpoint_extras import extras_writer
         from bertkit.stages.findings import report
         from bertkit.stages.recipe_changes import check_recipe
@@ -104,6 +105,14 @@ class TaskRuns:
 
         recipe, task = self.recipe, self.task
         model = self._model(seed, resume_from)
+        lora = task_model.add_lora(
+            model,
+            recipe.lora,
+            freeze=recipe.training.freeze,
+            seed=seed,
+            start_from=self.start_from,
+            resume_from=resume_from,
+        )
         # The recipe of this run alone: it repeats the run, whatever other seeds there were.
         run_recipe = {**yaml.safe_load(self.resolved), "output_dir": str(output_dir), "seeds": None, "folds": None}
         run_recipe["training"]["seed"] = seed
@@ -133,6 +142,8 @@ class TaskRuns:
             output_dir=output_dir,
             eval_batches=eval_batches,
             write_extras=extras_writer(task.tokenizer, card),
+            layer_groups=layer_groups(model),
+            lora=lora,
             resume_from=resume_from,
             recipe=run_recipe,
             quiet=self.quiet,

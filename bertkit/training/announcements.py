@@ -14,19 +14,23 @@ _FEW_STEPS = 100
 """Before as many steps nothing is expected."""
 
 
-def start_lines(*, num_parameters: int, sizes: BatchSizes, batches: Batches, accelerator: Accelerator) -> list[str]:
+def start_lines(
+    *, num_parameters: int, num_frozen: int, sizes: BatchSizes, batches: Batches, accelerator: Accelerator
+) -> list[str]:
     """Say what is trained on what, and what its loss must get under.
 
     Args:
         num_parameters: of the model.
+        num_frozen: those of them that are never trained.
         sizes: the global batch size of every step.
         batches: what is trained on.
         accelerator: where.
     """
     size = str(sizes.final) if sizes.first == sizes.final else f"{sizes.first} to {sizes.final}"
     unit = "tokens" if batches.tokens_per_example > 1 else "examples"
+    frozen = f", {num_frozen:,} of them frozen" if num_frozen else ""
     return [
-        f"{num_parameters:,} parameters; {size} examples a step, {len(batches):,} an epoch; "
+        f"{num_parameters:,} parameters{frozen}; {size} examples a step, {len(batches):,} an epoch; "
         f"{accelerator.num_processes} process(es) on {accelerator.device}, precision {accelerator.mixed_precision}",
         f"{batches.floor_name}: {batches.loss_floor:.4f}{f' {batches.loss_unit}' if batches.loss_unit else ''}; a model that "
         f"learns from its {unit} must get under it",

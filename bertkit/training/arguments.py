@@ -31,16 +31,28 @@ class TrainingArguments:
     """Passes over the data to train, instead of `max_steps`."""
     max_time: str | None = None
     """Wall-clock budget to train, as "90s", "30m" or "2h", schedule included; a resumed run counts the time already spent."""
-    learning_rate: float = 5e-4
-    """Peak learning rate, reached after `warmup_steps`."""
-    lr_scheduler_type: Literal["linear", "cosine", "warmup_stable_decay", "inverse_sqrt", "constant"] = "linear"
+    learning_rate: float | Literal["find"] = 5e-4
+    """Peak learning rate, reached after `warmup_steps`; "find" tries a hundred of them before the first step, from 1e-7 to 1,
+    and takes the one at which the loss falls fastest. The curve is drawn in `learning_rate.png`."""
+    lr_scheduler_type: Literal[
+        "linear", "cosine", "warmup_stable_decay", "inverse_sqrt", "slanted_triangular", "constant"
+    ] = "linear"
     """How the learning rate falls after the warm-up: to 0 in a line or a half cosine; not at all until the last
     `decay_fraction` of the training, then in a line; with the inverse square root of the step, as the Transformer's paper has
-    it; or never."""
+    it; in a line to the `lr_ratio`-th part, from which it rose, as ULMFiT's paper has it; or never."""
     warmup_steps: float = 0.06
     """Steps over which the learning rate rises from 0; below 1 it is a share of the training."""
     decay_fraction: float = 0.2
     """Share of the training, at its end, in which `warmup_stable_decay` decays."""
+    lr_ratio: float = 32.0
+    """How many times the lowest learning rate of `slanted_triangular` its peak is."""
+    layer_decay: float = 1.0
+    """Discriminative learning rates: each group of layers, from the head down to the embeddings, trains at this share of the
+    rate of the group above it. ULMFiT divides by 2.6: 0.385."""
+    freeze: Literal["none", "embeddings", "backbone"] = "none"
+    """What keeps its weights from the first step to the last: nothing, the embeddings, or all but the head."""
+    gradual_unfreezing: bool | int = False
+    """Train the head alone at first, and with each epoch, or each of so many steps, one more group of layers from the top."""
     weight_decay: float = 0.01
     """Decoupled weight decay of matrices; biases and norms are left alone."""
     adam_beta1: float = 0.9
@@ -102,6 +114,19 @@ class TrainingArguments:
             )
         if self.max_time is not None:
             parse_duration(self.max_time)
+        if self.gradual_unfreezing is not False and self.gradual_unfreezing < 1:
+            raise ValueError(
+                f"training.gradual_unfreezing is {self.gradual_unfreezing}; give true for a group more each epoch, a number of "
+                "steps, or false"
+            )
+        if self.freeze == "backbone" and self.gradual_unfreezing:
+            raise ValueError(
+                "training.freeze backbone leaves no layer for training.gradual_unfreezing to unfreeze; leave one out"
+            )
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"training.layer_decay is {self.layer_decay}; it must be above 0 and at most 1")
+        if self.lr_ratio < 1:
+            raise ValueError(f"training.lr_ratio is {self.lr_ratio}; it must be at least 1")
         for name in ("max_steps", "num_train_epochs", "micro_batch_size", "logging_steps", "eval_steps", "save_steps",
                      "save_total_limit", "eval_batch_size", "max_eval_batches", "max_grad_norm", "max_bad_steps"):  # fmt: skip
             value = getattr(self, name)
@@ -121,11 +146,16 @@ class TrainingArguments:
                 raise ValueError(f"training.report_to {tracker} needs a package; pip install 'bertkit[{tracker}]'")
         for name in ("learning_rate", "warmup_steps", "weight_decay", "dataloader_num_workers",
                      "batch_size_warmup_steps"):  # fmt: skip
-            if getattr(self, name) < 0:
+            if getattr(self, name) != "find" and getattr(self, name) < 0:
                 raise ValueError(f"training.{name} is {getattr(self, name)}; it must not be negative")
         if self.lr_scheduler_type == "inverse_sqrt" and self.warmup_steps == 0:
             raise ValueError(
                 "training.warmup_steps is 0; inverse_sqrt falls as the steps outgrow the warm-up, so give one"
+            )
+        if self.lr_scheduler_type == "slanted_triangular" and self.max_time is not None and self.warmup_steps >= 1:
+            raise ValueError(
+                f"training.warmup_steps is {self.warmup_steps}; under training.max_time slanted_triangular takes a share of "
+                "the time, as 0.1"
             )
         if self.loss_spike_factor is not None and self.loss_spike_factor <= 1:
             raise ValueError(f"training.loss_spike_factor is {self.loss_spike_factor}; it must be greater than 1")

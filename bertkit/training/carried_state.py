@@ -92,6 +92,10 @@ class CarriedState:
             gathered[f"{number:04d}"] = torch.cat(parts).contiguous()
         return gathered
 
+    def forget(self) -> None:
+        """Go on as before the first step."""
+        self._tensors, self._new = [], []
+
     def load(self, folder: Path) -> None:
         """Go on from the states that a checkpoint holds, or from none where it holds none."""
         path = folder / "state" / CARRIED_STATE_FILE

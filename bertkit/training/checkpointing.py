@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import extract_model_from_parallel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -27,6 +28,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
+from bertkit.training.lora import Lora
 from bertkit.training.manifest import find_damage, write_manifest
 from bertkit.training.zero import ZeroOptimizer
 
@@ -42,6 +44,8 @@ class TrainerState:
 
     global_step: int = 0
     """Steps done."""
+    finished: bool = False
+    """Whether that is all there were to do."""
     tokens_seen: int = 0
     """Real tokens trained on, padding not counted, over all processes."""
     elapsed_seconds: float = 0.0
@@ -70,6 +74,8 @@ class TrainerState:
     """Steps that went wrong and made no update, counted from 1."""
     loss_scale: dict[str, Any] = field(default_factory=dict)
     """State of the fp16 loss scaler, where there is one."""
+    found_learning_rate: float | None = None
+    """The peak learning rate, where the run was told to find it."""
     threads: int | None = None
     """Threads of each process when it was saved: on CPUs, sums and dropout depend on them."""
 
@@ -140,6 +146,7 @@ def save_checkpoint(
     optimizer: Optimizer,
     state: TrainerState,
     carried_state: Mapping[str, torch.Tensor] | None = None,
+    lora: Lora | None = None,
     write_extras: Callable[[Path], None],
 ) -> Path:
     """Write the checkpoint of `state.global_step`; to be called by every process.
@@ -151,6 +158,7 @@ def save_checkpoint(
         optimizer: the prepared optimizer.
         state: where the training stands.
         carried_state: what the rows of the next step go on from, if they do; on every process the same.
+        lora: the adapters inside the model, if there are any; the checkpoint's weights are merged.
         write_extras: writes what else belongs into the folder (tokenizer, recipe, model card).
 
     Returns:
@@ -158,7 +166,7 @@ def save_checkpoint(
     """
     folder = output_dir / f"checkpoint-{state.global_step}"
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)  # all on the main process, nothing on the others
-    weights = get_model_state_dict(_inside(model, optimizer), options=options)
+    weights: Any = get_model_state_dict(_inside(model, optimizer), options=options)
     optimizer_state: Any = {}
     if isinstance(optimizer, ZeroOptimizer):
         optimizer_state = optimizer.full_state()
@@ -176,6 +184,9 @@ def save_checkpoint(
                 plain: Any = accelerator.unwrap_model(model, keep_torch_compile=False)
                 for tied in plain.all_tied_weights_keys:  # gathered from shards, tied weights come twice
                     weights.pop(tied, None)
+                if lora is not None:
+                    lora.save(aside, weights)
+                    weights = lora.merged(weights)
                 plain.save_pretrained(aside, state_dict=weights)
                 write_extras(aside)
                 save_file(tensors, aside / "state" / "optimizer.safetensors")
@@ -222,7 +233,7 @@ def _put_in_place(aside: Path, folder: Path) -> None:
     _sync(folder.parent)
 
 
-def load_weights(folder: Path, *, model: nn.Module, optimizer: Optimizer) -> None:
+def load_weights(folder: Path, *, model: nn.Module, optimizer: Optimizer, lora: Lora | None = None) -> None:
     """Give the prepared model the weights of a checkpoint of its own run; to be called by every process."""
     options = StateDictOptions(
         full_state_dict=True,
@@ -231,13 +242,18 @@ def load_weights(folder: Path, *, model: nn.Module, optimizer: Optimizer) -> Non
         strict=False,  # of tied weights a file holds one
     )
     weights: dict[str, Any] = dict(load_file(folder / "model.safetensors"))
+    if lora is not None:
+        weights = dict(lora.unmerged(folder, weights))
     set_model_state_dict(_inside(model, optimizer), weights, options=options)
     if isinstance(optimizer, ZeroOptimizer):
         optimizer.weights_were_set()
 
 
 def load_optimizer_state(folder: Path, *, model: nn.Module, optimizer: Optimizer) -> None:
-    """Give the prepared optimizer the state that a checkpoint holds; to be called by every process."""
+    """Give the prepared optimizer the state that a checkpoint holds; to be called by every process.
+
+    Parameters that the checkpoint has no state of, because they were frozen until then, have none afterwards.
+    """
     tensors = load_file(folder / "state" / "optimizer.safetensors")
     slots: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
@@ -246,16 +262,28 @@ def load_optimizer_state(folder: Path, *, model: nn.Module, optimizer: Optimizer
     if isinstance(optimizer, ZeroOptimizer):
         optimizer.load_full_state(slots)
         return
+    forget_optimizer_state(optimizer)  # it may be of other parameters than the checkpoint's
     if not slots:  # of a run that had not made a step
-        _plain(optimizer).state.clear()
         return
     options = StateDictOptions(
         full_state_dict=True, cpu_offload=True, broadcast_from_rank0=torch.distributed.is_initialized()
     )
     state_dict: Any = get_optimizer_state_dict(model, _plain(optimizer), options=options)
     if state_dict:  # on the process that broadcasts
-        state_dict["state"] = slots
+        state_dict["state"] |= slots
     set_optimizer_state_dict(model, _plain(optimizer), optim_state_dict=state_dict, options=options)
+    for name, parameter in extract_model_from_parallel(model, keep_torch_compile=False).named_parameters():
+        if name not in slots:
+            _plain(optimizer).state.pop(parameter, None)
+
+
+def forget_optimizer_state(optimizer: Optimizer) -> None:
+    """Let the prepared optimizer be as before its first step, with the weights as they are now."""
+    if isinstance(optimizer, ZeroOptimizer):
+        optimizer.load_full_state({})
+        optimizer.weights_were_set()
+    else:
+        _plain(optimizer).state.clear()
 
 
 def load_trainer_state(folder: Path) -> TrainerState:

@@ -1,33 +1,61 @@
 """AdamW with the usual decay groups, and the learning rate as a function of where the training stands."""
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from bertkit.training.arguments import TrainingArguments
 
+RATE_SHARE = "rate_share"
+"""Key of a parameter group: what share of the learning rate its parameters train at."""
 
-def build_optimizer(model: nn.Module, arguments: TrainingArguments) -> torch.optim.Optimizer:
+
+def build_optimizer(
+    model: nn.Module, arguments: TrainingArguments, layer_groups: Mapping[str, Sequence[str]]
+) -> torch.optim.Optimizer:
     """Build AdamW (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101), fused where the device has it.
 
     Args:
-        model: its matrices decay; its vectors (biases, norms) do not.
+        model: its matrices decay; its vectors (biases, norms) do not; what needs no gradient is left out.
         arguments: rates and betas.
+        layer_groups: names of the model's parameters by group, from the bottom to the top.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": arguments.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    by_share: dict[float, list[nn.Parameter]] = {}
+    for depth, names in enumerate(reversed([*layer_groups.values()])):
+        together = by_share.setdefault(arguments.layer_decay**depth, [])
+        together += [parameters[name] for name in names if name in parameters]
+    groups: list[dict[str, Any]] = [
+        {"params": chosen, "weight_decay": decay, RATE_SHARE: share}
+        for share, together in by_share.items()
+        for chosen, decay in (
+            ([p for p in together if p.ndim >= 2], arguments.weight_decay),
+            ([p for p in together if p.ndim < 2], 0.0),
+        )
+        if chosen
     ]
-    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
+    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters.values())
     return torch.optim.AdamW(
         groups,
-        lr=arguments.learning_rate,
+        lr=0.0,  # until the schedule sets it
         betas=(arguments.adam_beta1, arguments.adam_beta2),
         eps=arguments.adam_epsilon,
         fused=fused,
     )
+
+
+def set_learning_rate(optimizer: Any, rate: float) -> None:
+    """Let every group of an optimizer's parameters train at its share of a learning rate.
+
+    Args:
+        optimizer: as `build_optimizer` makes it, prepared or not.
+        rate: of the top group.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group[RATE_SHARE]
 
 
 def learning_rate_factor(arguments: TrainingArguments, *, step: int, max_steps: int | None, progress: float) -> float:
@@ -42,6 +70,8 @@ def learning_rate_factor(arguments: TrainingArguments, *, step: int, max_steps: 
     Returns:
         A number from 0 to 1; the first step's is not 0, and neither is the last's but for a time budget that ran out.
     """
+    if arguments.lr_scheduler_type == "slanted_triangular":
+        return _slanted_triangle(arguments, step=step, max_steps=max_steps, progress=progress)
     warmup = arguments.warmup_steps
     if warmup >= 1:
         rise = (step + 1) / warmup
@@ -63,3 +93,24 @@ def learning_rate_factor(arguments: TrainingArguments, *, step: int, max_steps: 
     if arguments.lr_scheduler_type == "cosine":
         return 0.5 * (1 - math.cos(math.pi * falling))
     return min((1 - progress) / arguments.decay_fraction, 1.0)  # warmup_stable_decay
+
+
+def _slanted_triangle(arguments: TrainingArguments, *, step: int, max_steps: int | None, progress: float) -> float:
+    """Howard & Ruder 2018 (https://arxiv.org/abs/1801.06146), equation 3; `warmup_steps` is its cut, `lr_ratio` its ratio."""
+    warmup = arguments.warmup_steps
+    cut: float
+    at: float
+    if max_steps:
+        cut_share = warmup / max_steps if warmup >= 1 else warmup
+        cut = math.floor(max_steps * cut_share)
+        at = step
+    else:  # the clock counts, in shares of the budget
+        cut_share, cut, at = warmup, warmup, progress
+    if at < cut:
+        height = at / cut
+    elif cut:
+        height = 1 - (at - cut) / (cut * (1 / cut_share - 1)) if cut_share < 1 else 1.0
+    else:
+        height = 1 - progress
+    # Where the cut was rounded down, the paper's line ends a little before the training does.
+    return (1 + max(height, 0.0) * (arguments.lr_ratio - 1)) / arguments.lr_ratio

@@ -27,6 +27,7 @@ from bertkit.training.batches import IGNORED_LABEL, Batches, MicroBatches, diges
 from bertkit.training.carried_state import CarriedState
 from bertkit.training.checkpointing import (
     TrainerState,
+    forget_optimizer_state,
     load_optimizer_state,
     load_trainer_state,
     load_weights,
@@ -37,11 +38,14 @@ from bertkit.training.checkpointing import (
     writing_to,
 )
 from bertkit.training.evaluation import evaluate_batches, lower_is_better, without_ids
+from bertkit.training.freezing import WHOLE, GradualUnfreezing, freeze_for_good
 from bertkit.training.host_memory import keep_freed_memory, own_memory
+from bertkit.training.learning_rate_search import HIGHEST, LOWEST, STEPS, range_test, write_curve
 from bertkit.training.length import Length
+from bertkit.training.lora import Lora
 from bertkit.training.loss_policy import BadStep, LossPolicy
 from bertkit.training.losses import LossWindow, StepLosses
-from bertkit.training.optimization import build_optimizer, learning_rate_factor
+from bertkit.training.optimization import build_optimizer, learning_rate_factor, set_learning_rate
 from bertkit.training.places import Places
 from bertkit.training.processes import as_main_sees
 from bertkit.training.run_log import RunLog
@@ -60,12 +64,15 @@ class Trainer:
         output_dir: the run's folder.
         eval_batches: what to evaluate on, if anything.
         write_extras: writes what else belongs into a checkpoint folder, given the folder and the state.
+        layer_groups: names of the model's parameters by group, from the bottom to the top; None: they are one group.
+        lora: the adapters inside the model, if there are any.
         resume_from: the checkpoint folder that `model` was loaded from, to go on where it stood.
         recipe: settings to show in the tracker.
         quiet: no progress bar, and no lines but warnings and errors.
 
     Raises:
-        ValueError: no length of training was given, or a batch too small for the processes.
+        ValueError: no length of training was given, a batch too small for the processes, nothing left to train, or a rate
+            is to be found for a run that had one.
     """
 
     def __init__(
@@ -77,6 +84,8 @@ class Trainer:
         output_dir: str | Path,
         eval_batches: Batches | None = None,
         write_extras: Callable[[Path, TrainerState], None] = lambda folder, state: None,
+        layer_groups: Mapping[str, Sequence[str]] | None = None,
+        lora: Lora | None = None,
         resume_from: Path | None = None,
         recipe: Mapping[str, Any] | None = None,
         quiet: bool = False,
@@ -100,6 +109,7 @@ class Trainer:
         self.train_batches = train_batches
         self.eval_batches = eval_batches
         self.write_extras = write_extras
+        self.lora = lora
         self.recipe = dict(recipe or {})
         self.quiet = quiet
         self.log = RunLog(self.accelerator, self.output_dir, quiet=quiet)
@@ -107,6 +117,11 @@ class Trainer:
         self.state = TrainerState() if self.resume_from is None else load_trainer_state(self.resume_from)
         self.state.loss_floor = train_batches.loss_floor
         self.stopped_by: str | None = None
+        if arguments.learning_rate == "find" and resume_from is not None and self.state.found_learning_rate is None:
+            raise ValueError(
+                f"training.learning_rate is find, but {resume_from} was trained at a rate that was given; give a number to go "
+                "on with"
+            )
 
         if self.accelerator.mixed_precision == "fp16" and self.accelerator.device.type == "cpu":
             raise ValueError("fp16 needs a GPU; on CPUs give training.mixed_precision no or bf16")
@@ -157,9 +172,19 @@ class Trainer:
         if arguments.gradient_checkpointing:
             model.activation_checkpointing_enable()
         self.carried = CarriedState(model, num_rows=train_batches.carried_rows, accelerator=self.accelerator)
+        layer_groups = layer_groups or {WHOLE: [name for name, _ in model.named_parameters()]}
+        freeze_for_good(model, layer_groups, arguments.freeze)
         shard_by_layers(self.accelerator, model)
-        optimizer = build_optimizer(model, arguments)
+        optimizer = build_optimizer(model, arguments, layer_groups)
         self.model, self.optimizer = prepare(self.accelerator, model, optimizer, arguments)
+        self.unfreezing = GradualUnfreezing(
+            model,
+            layer_groups,
+            arguments.gradual_unfreezing,
+            sizes=self.sizes,
+            num_examples=len(train_batches),
+            needs_all_gradients=self.accelerator.is_fsdp2,
+        )
         # Decisions that all processes take together travel between hosts, not devices: reading them makes no GPU wait.
         self.host_group = torch.distributed.new_group(backend="gloo") if processes > 1 else None
 
@@ -198,11 +223,14 @@ class Trainer:
         self.log.start(self.recipe, step=self.state.global_step, passed_over=self.state.passed_over)
         for line in start_lines(
             num_parameters=sum(parameter.numel() for parameter in self.model.parameters()),
+            num_frozen=sum(p.numel() for p in self.model.parameters() if not p.requires_grad),
             sizes=self.sizes,
             batches=self.train_batches,
             accelerator=self.accelerator,
         ):
             self.log.say(line)
+        if self.arguments.learning_rate == "find" and self.state.found_learning_rate is None:
+            self._find_learning_rate()
         self.started = time.monotonic() - self.state.elapsed_seconds
         self.entry_started, self.entry_tokens = time.monotonic(), self.state.tokens_seen
         if self.arguments.loss_policy == "rollback" and not self.goes_on_here:
@@ -225,6 +253,8 @@ class Trainer:
                 self.state.elapsed_seconds = elapsed
                 self.places.share_of_time.fill_(self.progress())
                 self._set_learning_rate()
+                if begun := self.unfreezing.line(self.state.global_step):
+                    self.log.say(begun)
                 if self.state.global_step + 1 not in self.state.passed_over:
                     self.training_step(micro_batches, counts)
                 if self.state.global_step + 1 not in self.state.passed_over:  # then it made an update
@@ -245,8 +275,29 @@ class Trainer:
             micro_batches: this process's share of the global batch.
             counts: labels of the whole step over all processes, by argument of the model's forward.
         """
+        losses = self.compute_gradients(self.state.global_step, micro_batches, counts)
+        self.losses.unread.append(losses)
+        is_kept = not (self.arguments.loss_policy == "skip" and self._read_losses(but=0) == "passed over")
+        self.carried.step(keep=is_kept)
+        if is_kept:
+            self.optimizer.step()
+        elif self.accelerator.scaler is not None:
+            self.accelerator.scaler.update()
+        self.optimizer.zero_grad()
+
+    def compute_gradients(
+        self, step: int, micro_batches: Sequence[Mapping[str, torch.Tensor]], counts: Mapping[str, int]
+    ) -> StepLosses:
+        """Compute the gradients of a step, clipped, and send its losses and their norm on the way to the host.
+
+        Args:
+            step: counted from 0.
+            micro_batches: this process's share of the global batch.
+            counts: labels of the whole step over all processes, by argument of the model's forward.
+        """
         self.model.train()
-        step, device = self.state.global_step, self.accelerator.device
+        self.unfreezing.begin(step)
+        device = self.accelerator.device
         losses = StepLosses(self.loss_names, step=step + 1)
         divisors = {
             name: torch.full((), max(counts[name], 1), device=device) for name in self.train_batches.label_counts
@@ -263,24 +314,51 @@ class Trainer:
                 self.accelerator.backward(outputs.loss * self.accelerator.num_processes)
             losses.add(outputs)
             self.carried.add(outputs)
+        self.unfreezing.forget_gradients(step)
         largest = self.arguments.max_grad_norm or math.inf  # the norm is judged, clipped or not
         losses.grad_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), largest)
         losses.send()
-        self.losses.unread.append(losses)
-        is_kept = not (self.arguments.loss_policy == "skip" and self._read_losses(but=0) == "passed over")
-        self.carried.step(keep=is_kept)
-        if is_kept:
-            self.optimizer.step()
-        elif self.accelerator.scaler is not None:
-            self.accelerator.scaler.update()
+        return losses
+
+    def _find_learning_rate(self) -> None:
+        """Try the first steps at rising rates, then put everything back as it was, and keep the rate to train at."""
+        self.log.say(f"learning rate: up to {STEPS} steps are tried at rates from {LOWEST:g} to {HIGHEST:g}")
+        everything = [*self.model.parameters(), *self.model.buffers()]
+        before = [tensor.detach().clone() for tensor in everything]
+        scale = None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()
+        curve = range_test(self._loss_at_rate)
+        with torch.no_grad():
+            for tensor, value in zip(everything, before, strict=True):
+                tensor.copy_(value)
+        forget_optimizer_state(self.optimizer)
+        self.carried.forget()
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(scale)
+        rate = self.state.found_learning_rate = curve.chosen()
+        if self.accelerator.is_main_process:
+            with writing_to(self.output_dir):
+                shown_in = write_curve(curve, self.output_dir)
+            self.log.say(f"learning rate found: {rate:g}; the curve is in {shown_in}")
+        self.log.write({"found_learning_rate": rate}, step=0)
+
+    def _loss_at_rate(self, step: int, rate: float) -> float:
+        """Make a step at a rate; return its loss over all processes."""
+        numbers = ((step, micro) for micro in range(self.places.micro_batches(step)))
+        micro_batches = [self._all_micro_batches()[number] for number in numbers]
+        counts, _, _ = self._agree(micro_batches, (), 0.0)
+        set_learning_rate(self.optimizer, rate)
+        losses = self.compute_gradients(step, micro_batches, counts)
+        self.carried.step(keep=True)
+        self.optimizer.step()
         self.optimizer.zero_grad()
+        return float(self._add_up(torch.tensor(losses.read(), dtype=torch.float64))[0])
+
+    def _all_micro_batches(self) -> MicroBatches[tuple[int, int]]:
+        return MicroBatches(self.train_batches, bounds=self.places.bounds_of, progress=self.places.progress_of)
 
     def _micro_batches(self, first_step: int) -> Iterator[dict[str, torch.Tensor]]:
-        micro_batches = MicroBatches[tuple[int, int]](
-            self.train_batches, bounds=self.places.bounds_of, progress=self.places.progress_of
-        )
         loader = DataLoader(
-            micro_batches,
+            self._all_micro_batches(),
             sampler=_Numbers(self.places, first_step),
             batch_size=None,
             num_workers=self.arguments.dataloader_num_workers,
@@ -319,13 +397,14 @@ class Trainer:
         self.state = replace(load_trainer_state(folder), elapsed_seconds=self.state.elapsed_seconds)
         self.state.passed_over = sorted({*self.state.passed_over, *passed_over})
         self.losses.start_from(self.state)
-        load_weights(folder, model=self.model, optimizer=self.optimizer)
+        load_weights(folder, model=self.model, optimizer=self.optimizer, lora=self.lora)
         self._load(folder)
         self.log.cut_back(step=self.state.global_step, passed_over=self.state.passed_over)
         self.log.write({"rolled_back": bad.wrong, "passed_over": bad.step}, step=self.state.global_step)
 
     def _load(self, folder: Path) -> None:
         """Load what goes on beside the weights and the counters."""
+        self.unfreezing.thaw()
         load_optimizer_state(folder, model=self.model, optimizer=self.optimizer)
         self.carried.load(folder)
         if self.accelerator.scaler is not None and self.state.loss_scale:
@@ -376,9 +455,11 @@ class Trainer:
         factor = learning_rate_factor(
             self.arguments, step=step, max_steps=self.length.max_steps, progress=self.progress()
         )
-        self.learning_rate = self.arguments.learning_rate * factor
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate
+        given = self.arguments.learning_rate
+        peak = self.state.found_learning_rate if given == "find" else given
+        assert peak is not None
+        self.learning_rate = peak * factor
+        set_learning_rate(self.optimizer, self.learning_rate)
 
     # Evaluation
 
@@ -434,6 +515,7 @@ class Trainer:
             # The clock of the whole run, this step and its evaluation included.
             state=replace(
                 self.state,
+                finished=self._is_over(),
                 elapsed_seconds=time.monotonic() - self.started,
                 window_sums=self.losses.window.sums,
                 window_steps=self.losses.window.steps,
@@ -441,6 +523,7 @@ class Trainer:
                 threads=torch.get_num_threads(),
             ),
             carried_state=self.carried.gather(),
+            lora=self.lora,
             write_extras=lambda aside: self.write_extras(aside, self.state),
         )
         if self.accelerator.is_main_process:

@@ -41,13 +41,13 @@ def prepare(
         accelerator: says whether it runs under DeepSpeed.
         model: not wrapped yet.
         optimizer: the same.
-        arguments: what gradients are clipped to.
+        arguments: what gradients are clipped to, and that none is left out.
 
     Returns:
         The prepared model and optimizer.
 
     Raises:
-        ValueError: fp16 was asked for under DeepSpeed.
+        ValueError: fp16 or gradual unfreezing was asked for under DeepSpeed.
     """
     if accelerator.distributed_type != DistributedType.DEEPSPEED:
         return accelerator.prepare(model, optimizer)
@@ -55,6 +55,11 @@ def prepare(
     if precision == "fp16":
         raise ValueError(
             "under DeepSpeed bertkit computes in float32 or bf16; give training.mixed_precision no or bf16"
+        )
+    if arguments.gradual_unfreezing:
+        raise ValueError(
+            "under DeepSpeed every weight that is trained is so from the first step on; leave training.gradual_unfreezing out, "
+            "or launch without DeepSpeed"
         )
     config |= {
         "train_micro_batch_size_per_gpu": 1,  # it only counts with it

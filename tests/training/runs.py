@@ -14,6 +14,28 @@ NO_DROPOUT = {"model.hidden_dropout_prob": 0.0, "model.attention_probs_dropout_p
 PRETRAIN = Path(__file__).parents[2] / "recipes" / "pretrain.py"
 
 
+KILLED_AT = """
+import os
+import signal
+import sys
+from bertkit.cli import main
+from bertkit.training.trainer import Trainer
+
+original = Trainer.training_step
+
+
+def dying(self, micro_batches, counts):
+    if self.output_dir.name == "{stage}" and self.state.global_step == {step}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    original(self, micro_batches, counts)
+
+
+Trainer.training_step = dying
+sys.exit(main(["{verb}", *sys.argv[1:]]))
+"""
+"""A script that runs a verb, and dies at a step of the run in the folder of a name."""
+
+
 def tensors_of(output_dir):
     """Return the weights and the optimizer's state of a run's last checkpoint."""
     folder = output_dir / "last"

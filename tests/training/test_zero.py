@@ -188,6 +188,16 @@ def test_fp16_is_refused_under_deepspeed():
         prepare(accelerator, None, None, TrainingArguments(max_steps=1))
 
 
+def test_gradual_unfreezing_is_refused_under_deepspeed():
+    accelerator = SimpleNamespace(
+        distributed_type=DistributedType.DEEPSPEED,
+        mixed_precision="no",
+        deepspeed_plugin=SimpleNamespace(deepspeed_config={}),
+    )
+    with pytest.raises(ValueError, match=r"leave training\.gradual_unfreezing out"):
+        prepare(accelerator, None, None, TrainingArguments(max_steps=1, gradual_unfreezing=True))
+
+
 def test_deepspeed_is_refused_where_accelerate_does_not_run_it(pretrain_options, tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     output = finish(launch(pretrain_options(tmp_path / "run", **SETTINGS), processes=2), returncode=1)

@@ -1,0 +1,114 @@
+"""A learning rate by trying: Smith 2017's range test (https://arxiv.org/abs/1506.01186), its choice and its picture.
+
+The rate rises exponentially from step to step. As long as it is too low the loss stays where it is, then it falls, and from
+some rate on it grows. What is chosen is the rate at which it falls most steeply, seen over the logarithm of the rate.
+"""
+
+import csv
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+LOWEST, HIGHEST, STEPS = 1e-7, 1.0, 100
+_TOO_HIGH = 4.0
+"""The test is over when the running mean of the loss is as many times the lowest it has been."""
+_MEMORY = 0.9
+"""Weight of what was before in that mean."""
+_WIDTH = 3.0
+"""Standard deviation of the bell that the curve is smoothed with, in steps: 14 of them are a factor of 10 in the rate."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What the test saw.
+
+    Args:
+        rates: (steps,) rising.
+        losses: (steps,) the loss of each step, before its update.
+    """
+
+    rates: list[float]
+    losses: list[float]
+
+    def smoothed(self) -> np.ndarray:
+        """Return the losses (steps,), each the mean of those around it."""
+        places = np.arange(len(self.losses))
+        weights = np.exp(-0.5 * ((places[:, None] - places) / _WIDTH) ** 2)  # (steps, steps)
+        smoothed: np.ndarray = weights @ self.losses / weights.sum(axis=1)
+        return smoothed
+
+    def chosen(self) -> float:
+        """Return the rate at which the smoothed loss falls most steeply before it is lowest, to two digits.
+
+        Raises:
+            ValueError: it never falls.
+        """
+        smoothed = self.smoothed()
+        lowest = int(smoothed.argmin())
+        if lowest == 0:
+            raise ValueError(
+                f"training.learning_rate find: the loss of {len(self.losses)} steps at rates from {LOWEST:g} on never fell; "
+                "give a number"
+            )
+        slopes = np.gradient(smoothed, np.log10(self.rates))
+        return float(f"{self.rates[int(slopes[: lowest + 1].argmin())]:.2g}")
+
+
+def range_test(loss_at: Callable[[int, float], float]) -> Curve:
+    """Try rates until the loss grows out of hand.
+
+    Args:
+        loss_at: makes a step, by its number, at a rate; returns the loss it had before.
+    """
+    rates: list[float] = []
+    losses: list[float] = []
+    running, weight, lowest = 0.0, 0.0, math.inf
+    for step in range(STEPS):
+        rate = LOWEST * (HIGHEST / LOWEST) ** (step / (STEPS - 1))
+        loss = loss_at(step, rate)
+        if not math.isfinite(loss):
+            break
+        rates.append(rate)
+        losses.append(loss)
+        running, weight = _MEMORY * running + (1 - _MEMORY) * loss, _MEMORY * weight + 1 - _MEMORY
+        lowest = min(lowest, running / weight)
+        if running / weight > _TOO_HIGH * lowest:
+            break
+    if len(losses) < 2:
+        raise ValueError("training.learning_rate find: the loss of the first steps is not finite; look at the data")
+    return Curve(rates, losses)
+
+
+def write_curve(curve: Curve, folder: Path) -> str:
+    """Write `learning_rate.csv` and, where matplotlib is installed, `learning_rate.png`.
+
+    Args:
+        curve: what the test saw.
+        folder: of the run.
+
+    Returns:
+        Where to look, for the log.
+    """
+    table, picture = folder / "learning_rate.csv", folder / "learning_rate.png"
+    smoothed = curve.smoothed()
+    with table.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["learning_rate", "loss", "smoothed_loss"])
+        writer.writerows(zip(curve.rates, curve.losses, smoothed.tolist(), strict=True))
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return f"{table} (pip install 'bertkit[plot]' for a picture)"
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(curve.rates, curve.losses, color="0.75", label="loss")
+    axes.plot(curve.rates, smoothed, label="smoothed")
+    axes.axvline(curve.chosen(), color="C1", linestyle="--", label=f"chosen: {curve.chosen():g}")
+    axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
+    axes.set_ylim(top=1.2 * max(curve.losses[: 1 + len(curve.losses) // 2]), bottom=0.9 * smoothed.min())
+    axes.legend()
+    figure.savefig(picture, dpi=120)
+    return str(picture)
