@@ -162,7 +162,7 @@ def hold_out(
         DataError: there is no group with two examples.
     """
     held_out: set[int] = set()
-    for group, numbers in _by_group(examples).items():
+    for group, numbers in by_group(examples).items():
         count = min(max(round(fraction * len(numbers)), 1), len(numbers) - 1)
         order = keyed_permutation(len(numbers), HOLD_OUT_SEED, *_keys(key), group)
         held_out.update(numbers[place] for place in order[:count])
@@ -179,7 +179,7 @@ def hold_out_groups(
     Raises:
         DataError: there is one group only.
     """
-    groups = _by_group(examples)
+    groups = by_group(examples)
     if len(groups) < 2:
         raise DataError(f"data.train has one text only, so none can be held out; give data.{key}")
     order = keyed_permutation(len(groups), HOLD_OUT_SEED, *_keys(key), "groups")
@@ -205,7 +205,7 @@ def fold_of(
     Raises:
         DataError: fewer examples, or groups, than folds.
     """
-    groups = _by_group(examples)
+    groups = by_group(examples)
     units = len(groups) if whole_groups else len(examples)
     if units < count:
         raise DataError(f"{units} {'texts' if whole_groups else 'examples'} make no {count} folds; lower --folds")
@@ -222,7 +222,12 @@ def fold_of(
     return _divided(examples, held_out)
 
 
-def _by_group(examples: Sequence[AnyExample]) -> dict[str, list[int]]:
+def by_group(examples: Sequence[AnyExample]) -> dict[str, list[int]]:
+    """Return the numbers of each group's examples, the groups in the order of their first ones.
+
+    Args:
+        examples: the examples.
+    """
     of_group: dict[str, list[int]] = {}
     for number, example in enumerate(examples):
         of_group.setdefault(example.group, []).append(number)
