@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertkit.config import ConfigError, RecipeParser, choose, overrule, spell_out_switches, value_of
-from bertkit.stages import bag_of_words, model_section, task_model
+from bertkit.stages import bag_of_words, learning_curve, model_section, task_model
 from bertkit.stages.repetitions import Repetition, repetitions
 from bertkit.tasks import TASKS
 from bertkit.training.arguments import LENGTHS, TrainingArguments
@@ -65,6 +65,26 @@ def build_parser(arguments: Sequence[str]) -> RecipeParser:
         help="Cross-validation: divide the training examples into this number of parts, train once for each with it as the "
         "evaluation part, in output_dir/fold-<n>, and give mean and standard deviation. data.eval is not given then.",
     )
+    parser.add_argument(
+        "--label_fractions",
+        type=list[float] | None,
+        default=None,
+        help="Draw the learning curve of labels: train on nested subsets of these sizes, as [50,200,1000,1.0] (shares up to 1, "
+        "numbers above), by each of --methods and --seeds, and write learning_curve.json, .csv and .png.",
+    )
+    parser.add_argument(
+        "--methods",
+        type=list[str] | None,
+        default=None,
+        help="Of the learning curve: pretrained, from_scratch (the same model, fresh weights), features (logistic regression on "
+        "the frozen encoder's means) and bow (a bag of words); default: all that the task has.",
+    )
+    parser.add_argument(
+        "--label_min_steps",
+        type=int,
+        default=100,
+        help="Of the learning curve: steps that networks train at least, however few an epoch of the subset has.",
+    )
     parser.add_argument("--quiet", type=bool, default=False, help="No progress bar, no lines but warnings and errors.")
     parser.set_defaults(_DEFAULTS)
     if all(value_of(length, arguments, "null") == "null" for length in LENGTHS):
@@ -93,6 +113,9 @@ def finetune(recipe: "Namespace", resolved: str) -> None:
         recipe: as `build_parser` reads it.
         resolved: the same as YAML, to keep with the checkpoints.
     """
+    if recipe.label_fractions is not None:
+        learning_curve.learning_curve(recipe, resolved)
+        return
     if recipe.model.get("family") == bag_of_words.FAMILY:
         bag_of_words.finetune_bag_of_words(recipe, resolved)
         return

@@ -114,7 +114,13 @@ class TaskRuns:
             resume_from=resume_from,
         )
         # The recipe of this run alone: it repeats the run, whatever other seeds there were.
-        run_recipe = {**yaml.safe_load(self.resolved), "output_dir": str(output_dir), "seeds": None, "folds": None}
+        run_recipe = {
+            **yaml.safe_load(self.resolved),
+            "output_dir": str(output_dir),
+            "seeds": None,
+            "folds": None,
+            "label_fractions": None,
+        }
         run_recipe["training"]["seed"] = seed
         run_yaml = yaml.safe_dump(run_recipe, sort_keys=False, allow_unicode=True)
         if resume_from is not None:

@@ -1,0 +1,252 @@
+"""`bertkit finetune --label_fractions`: what pretraining saves in labels, beside training from scratch and cheap baselines."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertkit.config import ConfigError
+from bertkit.tasks import TASKS
+from bertkit.tasks.curves import Point, format_curve, write_curve
+from bertkit.tasks.label_subsets import sizes_of, subset
+
+if TYPE_CHECKING:
+    import numpy as np
+    from accelerate import PartialState
+    from jsonargparse import Namespace
+
+    from bertkit.tasks.task import Task
+
+METHODS = ("pretrained", "from_scratch", "features", "bow")
+FILE = "learning_curve.json"
+_EVALUATIONS = 5  # of a training, at most: an epoch of 50 examples is two steps
+
+
+def learning_curve(recipe: "Namespace", resolved: str) -> None:
+    """Train on nested subsets of the labelled examples, by several methods, and write what each reaches.
+
+    Every number of labels, method and seed is one run; what it reached is kept at once, its checkpoints are not.
+
+    Args:
+        recipe: as `bertkit.stages.finetune` reads it.
+        resolved: the same as YAML.
+
+    Raises:
+        ConfigError: methods or sizes that cannot be, or a folder that holds another curve.
+    """
+    from transformers.utils.logging import disable_progress_bar
+
+    from bertkit.stages.finetune import read_examples
+    from bertkit.training.processes import join_processes
+
+    disable_progress_bar()
+    if recipe.folds is not None:
+        raise ConfigError("give --label_fractions or --folds, not both")
+    processes = join_processes()
+    quiet = recipe.quiet or not processes.is_main_process
+    methods = _methods(recipe)
+    with processes.main_process_first():
+        start_from, tokenizer, parts = read_examples(recipe, [])
+    if start_from is None and {"pretrained", "features"} & {*methods}:
+        raise ConfigError("--methods pretrained and features need --model.from; leave them out, as [from_scratch,bow]")
+    task = TASKS[recipe.task.name].from_examples(recipe.task, tokenizer, parts["train"])
+    curve = _Curve(recipe, resolved, task, parts, start_from, processes, quiet)
+    folder = Path(recipe.output_dir)
+    points = _points_so_far(folder, recipe, curve.metric)
+    if not quiet:
+        sizes = ", ".join(f"{size:,}" for size in curve.sizes)
+        print(f"{task.unit}: {sizes} of {len(parts['train']):,} to train on; {curve.metric} of {curve.part}")
+    done = {point[:3] for point in points}
+    for size in curve.sizes:
+        for seed in recipe.seeds or [recipe.training.seed]:
+            for method in methods:
+                if (method, size, seed) in done:
+                    continue
+                value = curve.run(method, size, seed)
+                if value is None:
+                    return
+                points.append(Point(method, size, seed, value))
+                if processes.is_main_process:
+                    _keep(points, folder, recipe, curve.metric, curve.part)
+                if not quiet:
+                    print(f"{size:,} labels, {method.replace('_', ' ')}, seed {seed}: {value:.4f}", flush=True)
+    if processes.is_main_process:
+        place = write_curve(points, curve.metric, folder)
+        if not quiet:
+            print(f"\n{format_curve(points, curve.metric)}\n\ncurve: {place}; all runs: {folder / FILE}")
+    processes.destroy_process_group()
+
+
+def _methods(recipe: "Namespace") -> list[str]:
+    chosen = list(METHODS) if recipe.methods is None else recipe.methods
+    for method in chosen:
+        if method not in METHODS:
+            raise ConfigError(f"--methods has {method!r}; choose from {', '.join(METHODS)}")
+    whole_texts = TASKS[recipe.task.name].auto_class == "AutoModelForSequenceClassification"
+    possible = {"pretrained", "from_scratch"}
+    possible |= {"bow"} if whole_texts else set()
+    possible |= {"features"} if recipe.task.name == "sequence_classification" else set()
+    if recipe.methods is not None and not {*chosen} <= possible:
+        raise ConfigError(f"the task {recipe.task.name} has no {sorted({*chosen} - possible)[0]}; leave it out")
+    return [method for method in METHODS if method in chosen and method in possible]
+
+
+def _points_so_far(folder: Path, recipe: "Namespace", metric: str) -> list[Point]:
+    """Return what an interrupted curve has reached already."""
+    path = folder / FILE
+    if not path.is_file():
+        return []
+    if recipe.training.resume_from_checkpoint != "auto":
+        raise ConfigError(
+            f"{path} holds a curve already; go on with it by --training.resume_from_checkpoint auto, or give another "
+            "--output_dir"
+        )
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    if kept["recipe"] != _said(recipe):
+        changed = next(name for name in kept["recipe"] if kept["recipe"][name] != _said(recipe).get(name))
+        raise ConfigError(
+            f"{path} was begun with another {changed}; give what it was begun with, or another --output_dir"
+        )
+    return [Point(**point) for point in kept["points"]]
+
+
+def _said(recipe: "Namespace") -> dict[str, Any]:
+    """Return what of a recipe decides the points."""
+    sections = {"task": recipe.task, "data": recipe.data, "training": recipe.training, "lora": recipe.lora}
+    said = {name: {**vars(section)} for name, section in sections.items()}
+    said["training"].pop("resume_from_checkpoint")
+    whole: dict[str, Any] = json.loads(json.dumps({**said, "model": {**recipe.model}}, default=str))
+    return whole
+
+
+def _keep(points: Sequence[Point], folder: Path, recipe: "Namespace", metric: str, part: str) -> None:
+    from bertkit.training.checkpointing import writing_to
+
+    with writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        content = {
+            "metric": metric,
+            "part": part,
+            "recipe": _said(recipe),
+            "points": [point._asdict() for point in points],
+        }
+        aside = folder / f"{FILE}.new"
+        aside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        aside.replace(folder / FILE)
+
+
+class _Curve:
+    """The runs of a curve.
+
+    Args:
+        recipe: as `bertkit.stages.finetune` reads it.
+        resolved: the same as YAML.
+        task: what is learned.
+        parts: all labelled examples.
+        start_from: the pretrained checkpoint.
+        processes: this process and those beside it.
+        quiet: no progress bar.
+    """
+
+    def __init__(
+        self,
+        recipe: "Namespace",
+        resolved: str,
+        task: "Task[Any]",
+        parts: Mapping[str, Sequence[Any]],
+        start_from: Path | None,
+        processes: "PartialState",
+        quiet: bool,
+    ) -> None:
+        self.recipe, self.resolved = recipe, resolved
+        self.task, self.parts = task, parts
+        self.start_from = start_from
+        self.processes, self.quiet = processes, quiet
+        self.sizes = sizes_of(recipe.label_fractions, len(parts["train"]))
+        self.metric = task.metric_names[0]
+        self.part = "test" if "test" in parts else "eval"
+        if self.sizes[0] < len(task.label_names):
+            raise ConfigError(
+                f"{self.sizes[0]} examples cannot show all {len(task.label_names)} labels; raise the least of --label_fractions"
+            )
+
+    def run(self, method: str, size: int, seed: int) -> float | None:
+        """Train once, and return the metric; None where a signal ended the training."""
+        parts = {**self.parts, "train": subset(self.parts["train"], size, seed)}
+        if method in ("pretrained", "from_scratch"):
+            return self._network(parts, seed, from_scratch=method == "from_scratch")
+        runs: dict[str, Callable[[dict[str, Any]], float]] = {"features": self._features, "bow": self._bag}
+        return runs[method](parts)
+
+    def _network(self, parts: Mapping[str, Sequence[Any]], seed: int, *, from_scratch: bool) -> float | None:
+        from bertkit.stages.task_runs import TaskRuns
+        from bertkit.training.length import Length
+
+        recipe = deepcopy(self.recipe)
+        recipe.from_scratch = from_scratch
+        training, tokens = recipe.training, recipe.task.max_length
+        length = Length.of(training, tokens_per_example=tokens, num_examples=len(parts["train"]))
+        if length.max_steps is not None:
+            steps = max(length.max_steps, recipe.label_min_steps)
+            epoch = training.batch_sizes(tokens).steps_for(len(parts["train"]))
+            every = training.save_steps or max(epoch, -(-steps // _EVALUATIONS))
+            recipe.training = replace(training, num_train_epochs=None, max_steps=steps, save_steps=every)
+        recipe.training = replace(recipe.training, resume_from_checkpoint=None)
+        folder = Path(recipe.output_dir) / "run"
+        if self.processes.is_main_process and folder.exists():
+            shutil.rmtree(folder)
+        self.processes.wait_for_everyone()
+        runs = TaskRuns(
+            recipe,
+            self.resolved,
+            self.task,
+            parts,
+            start_from=self.start_from,
+            processes=self.processes,
+            quiet=True,
+        )
+        outcome = runs.run(seed, folder, resume_from=None)
+        self.processes.wait_for_everyone()
+        if outcome is None:
+            return None
+        if self.processes.is_main_process:
+            shutil.rmtree(folder)
+        return float(outcome[self.part][self.metric])
+
+    def _bag(self, parts: Mapping[str, Sequence[Any]]) -> float:
+        from bertkit.embeddings.bag_of_words import BagOfWordsArguments, texts_and_pairs
+        from bertkit.stages.bag_of_words import fit_bag, text_task
+
+        task = text_task(self.recipe.task, self.parts["train"])
+        bag = fit_bag(BagOfWordsArguments(), task, parts, tokenizer=None)
+        examples = parts[self.part]
+        return task.evaluation_of_scores(examples, bag.logits(*texts_and_pairs(examples))).compute()[self.metric]
+
+    def _features(self, parts: Mapping[str, Sequence[Any]]) -> float:
+        from bertkit.evaluation.probing import fit_probe
+
+        number_of = {id(example): number for number, example in enumerate(self.parts["train"])}
+        chosen = [number_of[id(example)] for example in parts["train"]]
+        vectors = {**self._vectors, "train": self._vectors["train"][chosen]}
+        labels = {part: [example.label for example in examples] for part, examples in parts.items()}
+        return fit_probe(vectors, labels).accuracy[self.part]
+
+    @cached_property
+    def _vectors(self) -> "dict[str, np.ndarray]":
+        """The frozen encoder's vectors of all texts, the mean of its last layer."""
+        from bertkit.embeddings.bag_of_words import texts_and_pairs
+        from bertkit.features import FeatureExtractor, FeatureSettings, load_encoder
+
+        assert self.start_from is not None
+        model = load_encoder(self.start_from).to(self.processes.device)
+        pairs = self.parts["train"][0].text_pair is not None
+        settings = FeatureSettings(pooling="mean", max_length=self.recipe.task.max_length)
+        extractor = FeatureExtractor(model, self.task.tokenizer, settings, pairs=pairs)
+        return {
+            part: extractor(*texts_and_pairs(examples), quiet=self.quiet).vectors
+            for part, examples in self.parts.items()
+        }
