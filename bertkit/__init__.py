@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from bertkit.data.documents import load_documents as load_documents
     from bertkit.data.splits import build_stores as build_stores
     from bertkit.data.token_store import TokenStore as TokenStore
+    from bertkit.embeddings.word_vectors import WordVectors as WordVectors
     from bertkit.features import extract_features as extract_features
     from bertkit.features import extract_word_features as extract_word_features
     from bertkit.features import open_features as open_features
@@ -61,6 +62,7 @@ _HOMES = {
     "TokenizerArguments": "bertkit.tokenization",
     "Trainer": "bertkit.training.trainer",
     "TrainingArguments": "bertkit.training.arguments",
+    "WordVectors": "bertkit.embeddings.word_vectors",
     "build_config": "bertkit.models",
     "build_model": "bertkit.models",
     "build_stores": "bertkit.data.splits",

@@ -1,9 +1,8 @@
 """How often words stand near each other, counted over a corpus larger than memory.
 
 Pennington et al. 2014 (GloVe), https://nlp.stanford.edu/pubs/glove.pdf: every word sees the words up to a window away on both
-sides, in its own text only, and a word at distance d counts 1/d, unless asked otherwise. Words outside the vocabulary are
-taken out before distances
-are counted, as in the authors' program.
+sides, in its own text only, and a word at distance d counts 1/d, unless asked otherwise. Words outside the vocabulary are taken
+out before distances are counted, as in the authors' program.
 
 Pairs are held until memory's share is full, then sorted, added up and written to disk as a run; at the end the runs are merged,
 a block of each at a time. The order they are sorted in is the one GloVe trains in. A pair (row, column) has the group
