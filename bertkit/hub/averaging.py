@@ -18,7 +18,7 @@ from bertkit.training.checkpointing import checkpoint_folders, written_aside
 from bertkit.training.manifest import find_damage
 
 WEIGHTS = "model.safetensors"
-_NOT_COPIED = ("state", WEIGHTS)  # what belongs to one moment of the run alone
+_NOT_COPIED = ("state", WEIGHTS, "adapter")  # what belongs to one moment of the run alone
 
 
 def last_checkpoints(run: Path, count: int) -> list[Path]:
