@@ -62,7 +62,15 @@ from .modeling_rnn_seq2seq import (
     RnnSeq2SeqForConditionalGeneration,
     RnnSeq2SeqModel,
 )
-from .modeling_static import STATIC_PRESETS, StaticEmbeddingConfig, StaticEmbeddingModel
+from .modeling_static import (
+    STATIC_PRESETS,
+    StaticEmbeddingConfig,
+    StaticEmbeddingForMultipleChoice,
+    StaticEmbeddingForQuestionAnswering,
+    StaticEmbeddingForSequenceClassification,
+    StaticEmbeddingForTokenClassification,
+    StaticEmbeddingModel,
+)
 from .modeling_transformer import (
     TRANSFORMER_PRESETS,
     TransformerConfig,
@@ -112,10 +120,17 @@ FAMILIES = {
     ),
     "static": Family(
         config_class=StaticEmbeddingConfig,
-        auto_classes={"AutoModel": StaticEmbeddingModel},
+        auto_classes={
+            "AutoModel": StaticEmbeddingModel,
+            "AutoModelForSequenceClassification": StaticEmbeddingForSequenceClassification,
+            "AutoModelForTokenClassification": StaticEmbeddingForTokenClassification,
+            "AutoModelForQuestionAnswering": StaticEmbeddingForQuestionAnswering,
+            "AutoModelForMultipleChoice": StaticEmbeddingForMultipleChoice,
+        },
         presets=STATIC_PRESETS,
         default_preset="base",
         made_by="embed",
+        layer_lists=(),
     ),
     "elmo": Family(
         config_class=ElmoConfig,

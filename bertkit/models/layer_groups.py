@@ -50,7 +50,7 @@ def _group_of(parameter: str, prefix: str, lists: list[str], beside: dict[str, s
     for module, group in beside.items():
         if place.startswith(f"{module}."):
             return group
-    if EMBEDDINGS in place.split("."):
+    if any(part.endswith(EMBEDDINGS) for part in place.split(".")):
         return EMBEDDINGS
     raise ValueError(f"the entry of FAMILIES does not say which layer {parameter} goes with; name it in beside_layers")
 

@@ -16,8 +16,14 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils.generic import can_return_tuple
 
-from .modeling_checks import check_sizes, check_token_ids
-from .modeling_heads import kept_states
+from .modeling_checks import check_pooling, check_probabilities, check_sizes, check_token_ids
+from .modeling_heads import (
+    ForMultipleChoice,
+    ForQuestionAnswering,
+    ForSequenceClassification,
+    ForTokenClassification,
+    kept_states,
+)
 
 STATIC_PRESETS = {
     "tiny": {"hidden_size": 100},
@@ -40,6 +46,13 @@ class StaticEmbeddingConfig(PreTrainedConfig):
     """Standard deviation of fresh vectors."""
     pad_token_id: int | None = 0
     """Token id of padding; its vector is zero and is not trained."""
+    hidden_dropout_prob: float | int = 0.0
+    """Dropout before a task head, if classifier_dropout is not given."""
+    classifier_dropout: float | int | None = None
+    """Dropout before a task head; hidden_dropout_prob if not given."""
+    pooling: str = "mean"
+    """What of an example a task head reads: the "mean" or "max" of its vectors, that of the "last" token, or all joined,
+    "concat"."""
 
     def validate_shape(self) -> None:
         """Check what no table could be built from; `strict` calls it.
@@ -49,6 +62,8 @@ class StaticEmbeddingConfig(PreTrainedConfig):
         """
         check_sizes(self, "vocab_size", "hidden_size")
         check_token_ids(self, "pad_token_id")
+        check_probabilities(self, "hidden_dropout_prob", "classifier_dropout")
+        check_pooling(self)
 
 
 class StaticEmbeddingPreTrainedModel(PreTrainedModel):
@@ -102,3 +117,27 @@ class StaticEmbeddingModel(StaticEmbeddingPreTrainedModel):
             vectors = vectors * (attention_mask != 0)[..., None]
         wanted = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         return BaseModelOutput(last_hidden_state=vectors, hidden_states=kept_states((vectors,), wanted))
+
+
+class StaticEmbeddingForSequenceClassification(ForSequenceClassification, StaticEmbeddingPreTrainedModel):
+    """A linear model on the mean of an example's vectors: the deep averaging network without its depth (Iyyer et al. 2015)."""
+
+    base_model_class = StaticEmbeddingModel
+
+
+class StaticEmbeddingForTokenClassification(ForTokenClassification, StaticEmbeddingPreTrainedModel):
+    """A linear model on each vector: the most likely class of a token, whatever stands around it."""
+
+    base_model_class = StaticEmbeddingModel
+
+
+class StaticEmbeddingForMultipleChoice(ForMultipleChoice, StaticEmbeddingPreTrainedModel):
+    """A score for each choice, from the mean of its vectors and those of the text."""
+
+    base_model_class = StaticEmbeddingModel
+
+
+class StaticEmbeddingForQuestionAnswering(ForQuestionAnswering, StaticEmbeddingPreTrainedModel):
+    """Where an answer begins and ends, told by the words there alone: a floor for models that read the question."""
+
+    base_model_class = StaticEmbeddingModel

@@ -186,7 +186,7 @@ def test_the_pooling_of_a_config_is_one_that_the_family_can_do(family):
         refusal = f"'cls', but models of type bertkit-{family} have no pooler .*; choose from last, mean, max, concat$"
         with pytest.raises(ValueError, match=refusal):
             build_config(family, pooling="cls")
-    defaults = {"bert": "cls", "elmo": "mean", "gpt": "last", "rnn": "concat"}
+    defaults = {"bert": "cls", "elmo": "mean", "gpt": "last", "rnn": "concat", "static": "mean"}
     assert build_config(family).pooling == defaults[family]
 
 

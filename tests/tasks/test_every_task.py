@@ -11,6 +11,7 @@ from tests.tasks import made_up
 ARGUMENTS = {"question_answering": {"max_length": 40, "stride": 8, "max_question_length": 8}}
 SETTINGS = {
     "rnn": {"embedding_size": 24, "hidden_size": 32, "num_hidden_layers": 2},
+    "static": {"hidden_size": 32},
     "elmo": {"hidden_size": 16, "cell_size": 24, "num_hidden_layers": 1},
 }
 HEADED = [name for name, family in FAMILIES.items() if "AutoModelForTokenClassification" in family.auto_classes]
