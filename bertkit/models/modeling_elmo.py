@@ -355,7 +355,7 @@ class ElmoModel(ElmoPreTrainedModel):
         if position_ids is not None:
             position_ids = position_ids.expand(batch, seq)
         sequences = split_rows_both_ways(batch, seq, hidden_states.device, attention_mask, position_ids)
-        states = past_key_values.states(len(self.layers)) if past_key_values is not None else None
+        states = past_key_values.states(len(self.layers), per_layer=2) if past_key_values is not None else None
         new_states = []
         for index, layer in enumerate(self.layers):
             hidden_states, state = layer(hidden_states, sequences, states[index] if states else None, use_cache)

@@ -198,6 +198,14 @@ def test_a_row_whose_first_position_is_0_does_not_go_on():
     torch.testing.assert_close(outputs.logits[1], model(torch.cat([past, input_ids], dim=1)).logits[1, 3:])
 
 
+@pytest.mark.parametrize(("cell_type", "other"), [("gru", "lstm"), ("peephole_lstm", "rnn")])
+def test_the_state_of_other_cells_is_refused(cell_type, other):
+    input_ids = torch.randint(1, 23, (2, 3))
+    state = small(other)(input_ids).past_key_values
+    with pytest.raises(ValueError, match="which are no state of this model's layers, 2 with"):
+        small(cell_type)(input_ids, past_key_values=state)
+
+
 def test_rows_of_nothing_but_padding_keep_their_state():
     model, nothing = small(), torch.zeros(2, 4, dtype=torch.long)
     before = model(torch.randint(1, 23, (2, 3))).past_key_values.tensors()
