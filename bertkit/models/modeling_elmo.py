@@ -242,8 +242,7 @@ class ElmoPreTrainedModel(PreTrainedModel):
             bias[:, 1] = 1.0  # fresh cells remember
             init.copy_(module.bias, bias.flatten())
         elif isinstance(module, CharacterEncoder):
-            # Until `read_vocabulary` brings the words, every id is spelled by its number, and none like another.
-            init.copy_(module.characters, module.spell([str(token_id) for token_id in range(self.config.vocab_size)]))
+            init.copy_(module.characters, module.spell_by_number())
             init.uniform_(module.character_embeddings.weight, -1.0, 1.0)
             for part in (*module.convolutions, module.projection):
                 init.normal_(part.weight, std=part.weight[0].numel() ** -0.5)

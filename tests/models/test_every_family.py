@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from safetensors import safe_open
+from transformers.initialization import no_init_weights
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from bertkit.models import FAMILIES, load_model
@@ -28,7 +29,16 @@ SHIFTS = {
 HEADS_WITH_ATTENTION = [
     (family, name) for family, name in HEADS if "num_attention_heads" in FAMILIES[family].config_class.__annotations__
 ]
+# Every head, and once more for each choice of its family by which it has other weights or buffers.
+CHOICES = [{}, {"share_encoder_decoder_embeddings": False}, {"token_input": "characters"}]
+HEADS_BY_CHOICE = [
+    (family, name, choice)
+    for family, name in HEADS
+    for choice in CHOICES
+    if choice.keys() <= FAMILIES[family].config_class.__annotations__.keys()
+]
 every_head = pytest.mark.parametrize(("family", "head"), HEADS)
+every_head_by_choice = pytest.mark.parametrize(("family", "head", "choice"), HEADS_BY_CHOICE)
 every_head_with_attention = pytest.mark.parametrize(("family", "head"), HEADS_WITH_ATTENTION)
 every_head_with_loss = pytest.mark.parametrize(("family", "head"), HEADS_WITH_LOSS)
 every_head_on_packed_rows = pytest.mark.parametrize(("family", "head"), HEADS_ON_PACKED_ROWS)
@@ -190,6 +200,17 @@ def test_a_model_built_on_the_meta_device_has_the_same_weights_by_name_and_shape
     assert shapes[0] == shapes[1]
 
 
+@every_head_by_choice
+def test_buffers_are_the_same_whether_built_in_memory_or_filled_afterwards(small_model, family, head, choice):
+    config = small_model(family, head, **choice).config
+    with no_init_weights():
+        built = FAMILIES[family].auto_classes[head](config)
+    with torch.device("meta"):
+        filled = FAMILIES[family].auto_classes[head](config)
+    filled.to_empty(device="cpu").init_weights()
+    torch.testing.assert_close(dict(filled.named_buffers()), dict(built.named_buffers()), rtol=0, atol=0)
+
+
 @every_head
 def test_gradient_checkpointing_changes_neither_loss_nor_gradients(small_model, small_batch, family, head):
     results = []
@@ -320,6 +341,14 @@ def test_the_output_layer_is_tied_unless_the_config_says_otherwise(small_model, 
             shapes = [tuple(saved.get_slice(name).get_shape()) for name in saved.keys()]  # noqa: SIM118
         tables = {tuple(model.get_input_embeddings().weight.shape), tuple(model.get_output_embeddings().weight.shape)}
         assert sum(shapes.count(table) for table in tables) == (1 if tied else 2)
+
+
+@every_head_by_choice
+def test_weights_that_a_class_names_as_tied_are_one(small_model, family, head, choice):
+    model = small_model(family, head, **choice)
+    for part in model.modules():
+        for target, source in (getattr(part, "_tied_weights_keys", None) or {}).items():
+            assert part.get_parameter(target) is part.get_parameter(source)
 
 
 @every_head
