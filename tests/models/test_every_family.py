@@ -9,6 +9,9 @@ from transformers.initialization import no_init_weights
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from bertkit.models import FAMILIES, load_model
+from bertkit.models.modeling_elmo import TOKEN_INPUTS
+from bertkit.models.modeling_recurrent import CELLS, TORCH_CELLS
+from bertkit.models.modeling_rnn_seq2seq import ATTENTION_TYPES
 
 HEADS = [(family, name) for family, members in FAMILIES.items() for name in members.auto_classes]
 HEADS_WITH_LOSS = [(family, name) for family, name in HEADS if name != "AutoModel"]
@@ -37,8 +40,32 @@ HEADS_BY_CHOICE = [
     for choice in CHOICES
     if choice.keys() <= FAMILIES[family].config_class.__annotations__.keys()
 ]
+# What a family is made of decides how it reads on from token to token; one that has nothing to choose is of one kind.
+NORMS_STAND = [{"norm_first": False}, {"norm_first": True}]
+KINDS = {
+    "rnn": [{"cell_type": cell} for cell in CELLS],
+    "rnn_seq2seq": [
+        {"attention_type": attention, "cell_type": cell} for attention in ATTENTION_TYPES for cell in TORCH_CELLS
+    ],
+    "elmo": [{"token_input": token_input} for token_input in TOKEN_INPUTS],
+    "gpt": NORMS_STAND,
+    "transformer": NORMS_STAND,
+}
+GENERATING_HEADS = [
+    (family, name, kind)
+    for family, name in HEADS
+    if FAMILIES[family].auto_classes[name].can_generate()
+    for kind in KINDS.get(family, [{}])
+]
+# (family, head, kind, scores, whether these read from the left)
+SCORES_OF_NEIGHBOURS = [(*head, "logits", True) for head in GENERATING_HEADS] + [
+    ("elmo", "AutoModelForPreTraining", kind, f"{direction}_logits", direction == "forward")
+    for kind in KINDS["elmo"]
+    for direction in ("forward", "backward")
+]
 every_head = pytest.mark.parametrize(("family", "head"), HEADS)
 every_head_by_choice = pytest.mark.parametrize(("family", "head", "choice"), HEADS_BY_CHOICE)
+every_generating_head = pytest.mark.parametrize(("family", "head", "kind"), GENERATING_HEADS)
 every_head_with_attention = pytest.mark.parametrize(("family", "head"), HEADS_WITH_ATTENTION)
 every_head_with_loss = pytest.mark.parametrize(("family", "head"), HEADS_WITH_LOSS)
 every_head_on_packed_rows = pytest.mark.parametrize(("family", "head"), HEADS_ON_PACKED_ROWS)
@@ -163,6 +190,35 @@ def test_packing_changes_no_real_position(small_model, small_batch, family, head
     for name, expected in tensors(model(**inputs)).items():
         actual = getattr(packed, name)
         torch.testing.assert_close(actual.view(expected.shape), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("family", "head", "kind", "scores", "from_the_left"), SCORES_OF_NEIGHBOURS)
+def test_no_score_sees_what_it_is_to_predict(small_model, small_batch, family, head, kind, scores, from_the_left):
+    model, inputs = small_model(family, head, **kind).double(), without_labels(small_batch(head))
+    read = "decoder_input_ids" if "decoder_input_ids" in inputs else "input_ids"
+    changed = {**inputs, read: inputs[read].clone()}
+    changed[read][:, 4] = changed[read][:, 4] % 60 + 1
+    difference = (model(**changed)[scores] - model(**inputs)[scores]).abs().amax(dim=-1)  # (batch, seq)
+    sees = torch.arange(10) >= 4 if from_the_left else torch.arange(10) <= 4
+    assert difference[:, ~sees].max() < 1e-12 and difference[:, sees].min() > 1e-9
+
+
+@every_generating_head
+def test_what_is_generated_is_the_argmax_step_by_step_of_a_model_that_reads_all_anew(
+    small_model, small_batch, family, head, kind
+):
+    model, batch = small_model(family, head, eos_token_id=None, **kind), small_batch(head)
+    inputs = {"input_ids": batch["input_ids"]}
+    grows = "decoder_input_ids" if "decoder_input_ids" in batch else "input_ids"
+    generated = model.generate(
+        **inputs, do_sample=False, max_new_tokens=8, output_logits=True, return_dict_in_generate=True
+    )
+    expected = inputs.get(grows, torch.ones(3, 1, dtype=torch.long))  # a decoder starts from token 1
+    for step in range(8):
+        logits = model(**{**inputs, grows: expected}, use_cache=False).logits[:, -1]
+        torch.testing.assert_close(generated.logits[step], logits)
+        expected = torch.cat([expected, logits.argmax(dim=-1, keepdim=True)], dim=1)
+    assert torch.equal(generated.sequences, expected)
 
 
 @every_head

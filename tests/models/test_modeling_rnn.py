@@ -275,20 +275,6 @@ def test_every_dropout_acts_in_training_alone_and_follows_the_global_generator(p
     assert not torch.equal(drawn[0], drawn[2]) and not torch.allclose(drawn[0], expected)
 
 
-def step_by_step(model, prompt, steps):
-    """Greedy continuation, reading everything again for each token."""
-    for _ in range(steps):
-        prompt = torch.cat([prompt, model(prompt, use_cache=False).logits[:, -1:].argmax(dim=-1)], dim=1)
-    return prompt
-
-
-@every_cell
-def test_greedy_generation_equals_the_argmax_step_by_step(cell_type):
-    model, prompt = small(cell_type, eos_token_id=None), torch.randint(1, 23, (3, 4))
-    generated = model.generate(prompt, do_sample=False, max_new_tokens=8)
-    assert torch.equal(generated, step_by_step(model, prompt, 8))
-
-
 @pytest.mark.parametrize("cell_type", ["gru", "lstm", "peephole_lstm"])
 @pytest.mark.parametrize(
     "settings", [{"num_beams": 3}, {"num_beams": 4, "num_return_sequences": 2}, {"do_sample": True}]

@@ -206,16 +206,6 @@ def test_the_state_of_other_cells_is_refused():
         small(cell_type="gru")(source_ids, decoder_input_ids=target_ids, past_key_values=state)
 
 
-@every_kind
-def test_greedy_generation_equals_the_argmax_step_by_step(attention_type, cell_type):
-    model, (source_ids, _) = small(attention_type, cell_type, eos_token_id=None), a_batch()
-    expected = torch.ones(3, 1, dtype=torch.long)
-    for _ in range(8):
-        logits = model(source_ids, decoder_input_ids=expected, use_cache=False).logits
-        expected = torch.cat([expected, logits[:, -1:].argmax(dim=-1)], dim=1)
-    assert torch.equal(model.generate(source_ids, do_sample=False, max_new_tokens=8), expected)
-
-
 @every_attention
 @pytest.mark.parametrize(
     "settings", [{"num_beams": 3}, {"num_beams": 4, "num_return_sequences": 2}, {"do_sample": True}]
