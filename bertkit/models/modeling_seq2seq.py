@@ -196,7 +196,7 @@ class ForConditionalGeneration:
             decoder_inputs_embeds: (batch, seq, embedding).
             labels: (batch, seq) what is predicted at each position of decoder_input_ids: the target tokens, -100 at padding.
             use_cache: return what to go on from. None: `config.use_cache`, but not in training nor with labels.
-            logits_to_keep: how many of the last positions' scores are wanted, or which positions'. 0: all.
+            logits_to_keep: how many of the last positions' scores are wanted, or which positions'. 0: all, as labels need.
             num_items_in_batch: labels of the whole step, over micro-batches and processes, by which the summed loss is divided.
                 None: the labels given here.
             **kwargs: further arguments of `EncoderDecoder.forward`.

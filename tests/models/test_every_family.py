@@ -221,6 +221,14 @@ def test_what_is_generated_is_the_argmax_step_by_step_of_a_model_that_reads_all_
     assert torch.equal(generated.sequences, expected)
 
 
+@every_generating_head
+def test_labels_at_positions_without_scores_are_refused(small_model, small_batch, family, head, kind):
+    model, batch = small_model(family, head, **kind), small_batch(head)
+    message = r"the scores are of \(3, 2\) positions and the labels of \(3, 10\); .* leave out logits_to_keep"
+    with pytest.raises(ValueError, match=message):
+        model(**batch, logits_to_keep=2)
+
+
 @every_head
 def test_a_saved_model_loads_with_equal_weights_and_outputs(small_model, small_batch, family, head, tmp_path):
     model, batch = small_model(family, head), small_batch(head)
