@@ -17,6 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 SETTINGS = {"epochs": 3, "batch": 32, "learning_rate": 5e-5, "warmup": 0.1, "weight_decay": 0.01, "max_length": 128}
 METRIC = {"sst2": ("test", "accuracy"), "stsb": ("eval", "pearson")}
@@ -78,7 +79,8 @@ def peer(task: str, data: Path, seed: int, folder: Path) -> None:
             continue
         lines = path.read_text(encoding="utf-8").splitlines()
         if task == "sst2":
-            rows = [(line.split(maxsplit=1)[1], None, int(line.split(maxsplit=1)[0])) for line in lines]
+            labelled = (line.split(maxsplit=1) for line in lines)
+            rows: list[tuple[str, str | None, float]] = [(text, None, int(label)) for label, text in labelled]
         else:
             rows = [(fields[5], fields[6], float(fields[4])) for fields in (line.split("\t") for line in lines)]
         texts, seconds = [row[0] for row in rows], [row[1] for row in rows]
@@ -87,7 +89,7 @@ def peer(task: str, data: Path, seed: int, folder: Path) -> None:
         )
         parts[part] = datasets.Dataset.from_dict({**encoded, "labels": [row[2] for row in rows]})
 
-    def metrics(outputs):
+    def metrics(outputs: Any) -> dict[str, float]:
         logits, labels = outputs.predictions, outputs.label_ids
         if task == "sst2":
             return {"accuracy": float((logits.argmax(-1) == labels).mean())}
@@ -96,7 +98,7 @@ def peer(task: str, data: Path, seed: int, folder: Path) -> None:
     arguments = TrainingArguments(
         output_dir=str(folder / "checkpoints"),
         num_train_epochs=SETTINGS["epochs"],
-        per_device_train_batch_size=SETTINGS["batch"],
+        per_device_train_batch_size=int(SETTINGS["batch"]),
         per_device_eval_batch_size=64,
         learning_rate=SETTINGS["learning_rate"],
         warmup_steps=SETTINGS["warmup"],
@@ -154,7 +156,7 @@ def main() -> None:
         task, data, seed, folder = options.peer
         peer(task, Path(data), int(seed), Path(folder))
         return
-    found = {}
+    found: dict[str, list[tuple[float, float]]] = {}
     for task in options.tasks:
         folders = (options.data, options.data / "classification", options.data / "pairs")
         folder = next(place for place in folders if any(place.glob(f"{task}.*")))

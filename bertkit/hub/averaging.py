@@ -29,8 +29,10 @@ def last_checkpoints(run: Path, count: int) -> list[Path]:
         count: how many.
 
     Raises:
-        ConfigError: the run has not so many.
+        ConfigError: there is no such folder, or the run has not so many.
     """
+    if not run.is_dir():
+        raise ConfigError(f"{run}: there is no such folder; give that of a run, with its checkpoint-<step> folders")
     if count < 2:
         raise ConfigError(f"the mean of {count} checkpoints was asked for; give 2 or more")
     folders = checkpoint_folders(run)

@@ -99,7 +99,7 @@ class CharacterEncoder(nn.Module):
     def __init__(self, config: PreTrainedConfig, output_size: int) -> None:
         super().__init__()
         self.config = config
-        self.register_buffer("characters", torch.zeros(config.vocab_size, config.max_characters, dtype=torch.int16))
+        self.register_buffer("characters", self.spell_by_number())
         self.character_embeddings = nn.Embedding(NUM_CHARACTERS, config.character_embedding_size)
         self.convolutions = nn.ModuleList(
             nn.Conv1d(config.character_embedding_size, number, width) for width, number in config.character_filters
@@ -115,6 +115,10 @@ class CharacterEncoder(nn.Module):
         """Make the table for a vocabulary: the word of every token id -> (vocab, max_characters) int16."""
         special = {name: getattr(self.config, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
         return character_table(words, self.config.max_characters, **special)
+
+    def spell_by_number(self) -> torch.Tensor:
+        """Make the table of a model that no vocabulary was read into: every id is spelled by its number, none like another."""
+        return self.spell([str(token_id) for token_id in range(self.config.vocab_size)])
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Encode words.

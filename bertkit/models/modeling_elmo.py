@@ -242,8 +242,7 @@ class ElmoPreTrainedModel(PreTrainedModel):
             bias[:, 1] = 1.0  # fresh cells remember
             init.copy_(module.bias, bias.flatten())
         elif isinstance(module, CharacterEncoder):
-            # Until `read_vocabulary` brings the words, every id is spelled by its number, and none like another.
-            init.copy_(module.characters, module.spell([str(token_id) for token_id in range(self.config.vocab_size)]))
+            init.copy_(module.characters, module.spell_by_number())
             init.uniform_(module.character_embeddings.weight, -1.0, 1.0)
             for part in (*module.convolutions, module.projection):
                 init.normal_(part.weight, std=part.weight[0].numel() ** -0.5)
@@ -355,7 +354,7 @@ class ElmoModel(ElmoPreTrainedModel):
         if position_ids is not None:
             position_ids = position_ids.expand(batch, seq)
         sequences = split_rows_both_ways(batch, seq, hidden_states.device, attention_mask, position_ids)
-        states = past_key_values.states(len(self.layers)) if past_key_values is not None else None
+        states = past_key_values.states(len(self.layers), per_layer=2) if past_key_values is not None else None
         new_states = []
         for index, layer in enumerate(self.layers):
             hidden_states, state = layer(hidden_states, sequences, states[index] if states else None, use_cache)

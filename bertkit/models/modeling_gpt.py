@@ -257,7 +257,7 @@ class GptForCausalLM(GptPreTrainedModel, GenerationMixin):
             labels: (batch, seq) the tokens themselves, -100 where nothing is to be predicted; they are shifted here, and never
                 across examples nor into padding.
             use_cache: return a cache. None: `config.use_cache`, but not in training nor with labels.
-            logits_to_keep: how many of the last positions' scores are wanted, or which positions'. 0: all.
+            logits_to_keep: how many of the last positions' scores are wanted, or which positions'. 0: all, as labels need.
             num_items_in_batch: labels of the whole step, over micro-batches and processes, by which the summed loss is divided.
                 None: the labels given here.
             **kwargs: shift_labels (batch, seq), labels that are already where they are predicted, instead of labels. And

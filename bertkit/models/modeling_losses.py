@@ -39,7 +39,15 @@ def cross_entropy(
 
     Returns:
         A scalar; 0 where there is no label at all.
+
+    Raises:
+        ValueError: scores and labels are of different positions.
     """
+    if labels.numel() != logits.shape[:-1].numel():
+        raise ValueError(
+            f"the scores are of {tuple(logits.shape[:-1])} positions and the labels of {tuple(labels.shape)}; where labels are "
+            "given, leave out logits_to_keep"
+        )
     labels = labels.flatten()
     logits = logits.flatten(0, -2).float()
     plain = not label_smoothing and class_weights is None

@@ -23,6 +23,11 @@ TORCH_CELLS: dict[str, Any] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 CELLS: dict[str, Any] = {**TORCH_CELLS, "peephole_lstm": PeepholeLstm, "coupled_lstm": CoupledLstm}
 
 
+def states_of(cell_type: str) -> int:
+    """Return of how many tensors a cell's state is: h, and of all kinds of LSTM c."""
+    return 2 if cell_type.endswith("lstm") else 1
+
+
 def build_cell(cell_type: str, input_size: int, hidden_size: int, *, bidirectional: bool = False) -> nn.Module:
     """Make one recurrent layer of torch's kind, batch first.
 

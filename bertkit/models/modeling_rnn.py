@@ -36,7 +36,7 @@ from .modeling_heads import (
 )
 from .modeling_losses import cross_entropy
 from .modeling_packed_rows import split_rows
-from .modeling_recurrent import CELLS, LockedDropout, RecurrentLayer, init_cell
+from .modeling_recurrent import CELLS, LockedDropout, RecurrentLayer, init_cell, states_of
 from .modeling_state import StateCache
 
 # Taken from **kwargs, because transformers' Trainer counts every argument of forward with "label" in its name among the
@@ -265,14 +265,16 @@ class RnnModel(RnnPreTrainedModel):
             hidden_states if asked for, of the embeddings' and each layer's width.
 
         Raises:
-            ValueError: not exactly one of input_ids and inputs_embeds.
+            ValueError: not exactly one of input_ids and inputs_embeds, or the state of another kind of model.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds, and not both")
         hidden_states = self.embeddings(input_ids) if inputs_embeds is None else inputs_embeds
         batch, seq, _ = hidden_states.shape
         rows = split_rows(batch, seq, attention_mask, position_ids)
-        states = None if past_key_values is None else past_key_values.states(self.config.num_hidden_layers)
+        states = None
+        if past_key_values is not None:
+            states = past_key_values.states(len(self.layers), states_of(self.config.cell_type))
         if states is not None and rows is None and position_ids is not None:
             continues = position_ids.expand(batch, seq)[:, :1] != 0
             states = [tuple(part.where(continues, 0) for part in state) for state in states]
@@ -331,7 +333,7 @@ class RnnForCausalLM(RnnPreTrainedModel, GenerationMixin):
             labels: (batch, seq) the tokens themselves, -100 where nothing is to be predicted; they are shifted here, and never
                 across examples nor into padding.
             use_cache: return the state. None: `config.use_cache`.
-            logits_to_keep: how many of the last positions' scores are wanted, or which positions'. 0: all.
+            logits_to_keep: how many of the last positions' scores are wanted, or which positions'. 0: all, as labels need.
             num_items_in_batch: labels of the whole step, over micro-batches and processes, by which the summed loss is divided.
                 None: the labels given here.
             **kwargs: shift_labels (batch, seq), labels that are already where they are predicted, instead of labels. And

@@ -37,7 +37,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from .modeling_checks import check_probabilities, check_sizes, check_token_ids
 from .modeling_dropout import Dropout
 from .modeling_packed_rows import PackedRows, split_rows
-from .modeling_recurrent import TORCH_CELLS, LockedDropout, RecurrentLayer, build_cell, init_cell
+from .modeling_recurrent import TORCH_CELLS, LockedDropout, RecurrentLayer, build_cell, init_cell, states_of
 from .modeling_rnn import RnnLMHead
 from .modeling_seq2seq import EncoderDecoder, ForConditionalGeneration
 from .modeling_state import LayerState, StateCache
@@ -428,7 +428,7 @@ class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
             attention_mask: (batch, past + seq) 1 at tokens, 0 at padding, on either side. None: nothing is padded.
             encoder_hidden_states: (batch, source, encoder).
             encoder_attention_mask: (batch, source) 1 at tokens, 0 at padding.
-            past_key_values: state of the rows so far, and the attention's keys; it is replaced by the new one.
+            past_key_values: state of the rows so far; it is replaced by the new one, and keeps what is made of the source.
             inputs_embeds: (batch, seq, embedding) token embeddings, instead of input_ids.
             use_cache: return the state. None: `config.use_cache`, but not in training.
             **kwargs: output_hidden_states, output_attentions, return_dict; others are not used.
@@ -438,7 +438,7 @@ class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
             hidden_states and, with attention, cross_attentions: one (batch, 1, seq, source).
 
         Raises:
-            ValueError: no source, or not exactly one of input_ids and inputs_embeds.
+            ValueError: no source, not exactly one of input_ids and inputs_embeds, or the state of another kind of model.
         """
         if encoder_hidden_states is None:
             raise ValueError("the decoder needs encoder_hidden_states, the encoder's last_hidden_state")
@@ -448,13 +448,15 @@ class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
         embedded = self.embeddings(input_ids, inputs_embeds)  # (batch, seq, embedding)
         batch, seq, _ = embedded.shape
         rows = split_rows(batch, seq, attention_mask, None)
-        if past_key_values is None or not past_key_values.tensors():
+        states = memory = None
+        if past_key_values is not None:
+            states = past_key_values.states(len(self.layers), states_of(self.config.cell_type))
+            memory = None if states is None else past_key_values.memory
+        if states is None or memory is None:
             summary = self._summary(source, source_mask)
-            states = self._first_states(summary)
+            states = self._first_states(summary) if states is None else states
             # What of the source is made once for all steps: the keys (batch, source, hidden), or its one vector.
             memory = summary if self.config.attention_type == "none" else self.key(source)
-        else:
-            *states, (memory,) = (layer.states for layer in past_key_values.layers)
         first, weights = self.layers[0], None
         if isinstance(first, AttentiveLayer):
             is_token = None if rows is None or attention_mask is None else attention_mask[:, -seq:] != 0
@@ -478,7 +480,8 @@ class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
             use_cache = self.config.use_cache and not self.training
         if use_cache:
             past_key_values = StateCache() if past_key_values is None else past_key_values
-            past_key_values.replace([*new_states, (memory,)], seen_tokens=seq)
+            past_key_values.replace(new_states, seen_tokens=seq)
+            past_key_values.memory = memory
         if not kwargs.get("output_attentions", self.config.output_attentions):
             weights = None
         return BaseModelOutputWithPastAndCrossAttentions(

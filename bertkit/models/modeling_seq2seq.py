@@ -20,17 +20,19 @@ class EncoderDecoder:
     The config has `share_encoder_decoder_embeddings`. The decoder is called with the encoder's states and their mask.
     """
 
-    _tied_weights_keys = {  # noqa: RUF012
-        "decoder.embeddings.word_embeddings.weight": "encoder.embeddings.word_embeddings.weight"
-    }
     config: Any
     encoder: Any
     decoder: Any
     _get_resized_embeddings: Any
 
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)  # type: ignore[call-arg]
+        source, target = (f"{stack}.embeddings.word_embeddings.weight" for stack in ("encoder", "decoder"))
+        self._tied_weights_keys = {target: source} if config.share_encoder_decoder_embeddings else {}
+
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
         """Name the weights that are others': target -> source. Embeddings are shared whether the output layer is or not."""
-        return dict(self._tied_weights_keys) if self.config.share_encoder_decoder_embeddings else {}
+        return dict(self._tied_weights_keys)
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the embeddings of the source tokens, which are those of the target tokens if they are shared."""
@@ -194,7 +196,7 @@ class ForConditionalGeneration:
             decoder_inputs_embeds: (batch, seq, embedding).
             labels: (batch, seq) what is predicted at each position of decoder_input_ids: the target tokens, -100 at padding.
             use_cache: return what to go on from. None: `config.use_cache`, but not in training nor with labels.
-            logits_to_keep: how many of the last positions' scores are wanted, or which positions'. 0: all.
+            logits_to_keep: how many of the last positions' scores are wanted, or which positions'. 0: all, as labels need.
             num_items_in_batch: labels of the whole step, over micro-batches and processes, by which the summed loss is divided.
                 None: the labels given here.
             **kwargs: further arguments of `EncoderDecoder.forward`.

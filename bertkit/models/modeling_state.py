@@ -18,7 +18,7 @@ class StateLayer(CacheLayerMixin):
     """State of one recurrent layer.
 
     The names of the base class are kept: `keys` is the hidden state h (batch, hidden), `values` the cell state c
-    (batch, hidden), None where the cell has none. Anything whose rows are batch rows may be kept so.
+    (batch, hidden), None where the cell has none.
     """
 
     is_compileable = False  # True would have generate() build attention masks
@@ -103,12 +103,18 @@ class StateLayer(CacheLayerMixin):
 
 
 class StateCache(Cache):
-    """State of all recurrent layers of a model; empty until the model has filled it, and a model starts from zeros then."""
+    """State of all recurrent layers of a model; empty until the model has filled it, and a model starts from zeros then.
+
+    `memory` (batch, ...) is what a decoder has made of its source once for all steps, None in a model that has no source. It is
+    no state: a decoder that finds none makes it anew, so `tensors()` leaves it out. Its rows move with those of the state.
+    """
 
     layers: list[StateLayer]  # type: ignore[assignment]
+    memory: torch.Tensor | None
 
     def __init__(self) -> None:
         super().__init__(layer_class_to_replicate=StateLayer)
+        self.memory = None
 
     @classmethod
     def from_tensors(cls, tensors: Sequence[torch.Tensor]) -> "StateCache":
@@ -121,7 +127,7 @@ class StateCache(Cache):
             A cache that a model of the same shape goes on from.
 
         >>> cache = StateCache.from_tensors([torch.zeros(2, 3), torch.ones(2, 3)])
-        >>> [[state.shape for state in layer] for layer in cache.states(num_layers=1)]
+        >>> [[state.shape for state in layer] for layer in cache.states(num_layers=1, per_layer=2)]
         [[torch.Size([2, 3]), torch.Size([2, 3])]]
         """
         cache = cls()
@@ -132,24 +138,28 @@ class StateCache(Cache):
         """Take the state apart: (batch, width) tensors, layer by layer, h before c; detach them to cut the gradient."""
         return [state for layer in self.layers for state in layer.states]
 
-    def states(self, num_layers: int) -> list[LayerState] | None:
+    def states(self, num_layers: int, per_layer: int) -> list[LayerState] | None:
         """Read the state.
 
         Args:
             num_layers: recurrent layers of the model that asks.
+            per_layer: tensors of each: 1 (h), or 2 (h and c) of an LSTM.
 
         Returns:
             (h,) or (h, c) of every layer; None where the cache is empty.
 
         Raises:
-            ValueError: the state is of a model with another number of layers.
+            ValueError: the state is of a model with another number of layers, or with other cells.
         """
         tensors = self.tensors()
         if not tensors:
             return None
-        per_layer, rest = divmod(len(tensors), num_layers)
-        if rest or not 1 <= per_layer <= 2:
-            raise ValueError(f"past_key_values has {len(tensors)} tensors, which are no state of {num_layers} layers")
+        if len(tensors) != num_layers * per_layer:
+            cells = "h alone" if per_layer == 1 else "h and c"
+            raise ValueError(
+                f"past_key_values has {len(tensors)} tensors, which are no state of this model's layers, {num_layers} with "
+                f"{cells}; give the state of a model of the same cells and layers"
+            )
         return [tuple(tensors[i : i + per_layer]) for i in range(0, len(tensors), per_layer)]
 
     def replace(self, states: Sequence[LayerState], seen_tokens: int = 0) -> None:
@@ -164,3 +174,24 @@ class StateCache(Cache):
         for layer, state in zip(self.layers, states, strict=True):
             h, c = state if len(state) == 2 else (state[0], None)
             layer.update(h, c, seen_tokens)
+
+    def reset(self) -> None:
+        """Forget everything."""
+        super().reset()
+        self.memory = None
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keep the rows at `indices`, in that order."""
+        super().batch_select_indices(indices)
+        if self.memory is not None:
+            self.memory = self.memory.index_select(0, indices.to(self.memory.device))
+
+    def reorder_cache(self, beam_idx: torch.Tensor) -> None:
+        """Give every beam the state of the beam it goes on from."""
+        self.batch_select_indices(beam_idx)
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat every row `repeats` times."""
+        super().batch_repeat_interleave(repeats)
+        if self.memory is not None:
+            self.memory = self.memory.repeat_interleave(repeats, dim=0)

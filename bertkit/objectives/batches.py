@@ -1,6 +1,5 @@
 """The batches of an objective over a TokenStore: each computed from its place in the endless stream of rows."""
 
-import math
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic
@@ -9,6 +8,7 @@ import numpy as np
 
 from bertkit.data.token_store import TokenStore
 from bertkit.objectives.objective import Objective, Rows, Stream
+from bertkit.objectives.perplexity import perplexity
 
 if TYPE_CHECKING:
     import torch
@@ -109,4 +109,4 @@ class SumEvaluation:
     def compute(self) -> dict[str, float]:
         """Return each metric's mean, and the exponentials of those that have a perplexity."""
         means = {name: float(total / count) for name, (total, count) in self.totals.items()}
-        return means | {name: math.exp(means[loss]) for name, loss in self.objective.perplexities.items()}
+        return means | {name: perplexity(means[loss]) for name, loss in self.objective.perplexities.items()}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertkit.config import ConfigError
 from bertkit.objectives import OBJECTIVES
+from bertkit.objectives.perplexity import perplexity
 from bertkit.stages.task_evaluation import task_metrics
 
 if TYPE_CHECKING:
@@ -146,9 +147,10 @@ def _loss(evaluated: Evaluated) -> list[str]:
     metrics = evaluate_batches(
         model, batches, evaluated.accelerator, batch_size=options.batch_size, quiet=options.quiet
     )
-    shown = {**metrics, "unigram floor of the loss": batches.loss_floor}
+    bounded = objective.loss_terms[0]
+    shown = {**metrics, **_perplexities_per_word(metrics, store), f"unigram floor of the {bounded}": batches.loss_floor}
     if evaluated.kind == "masked":
-        shown["perplexity of masked tokens"] = math.exp(metrics[objective.loss_terms[0]])
+        shown["perplexity of masked tokens"] = perplexity(metrics[bounded])
     words = _describe(store, options.input)
     if evaluated.kind == "masked" and evaluated.auto_class != objective.auto_class:
         words += "; next sentences are not evaluated, which takes several documents of several sentences"
@@ -467,16 +469,17 @@ def _per_unit(nats: float, tokens: "np.ndarray", store: "TokenStore") -> dict[st
     }
 
 
-def perplexity(nats: float) -> float:
-    """Return the exponential of a mean loss, infinite where it is too large for a number.
-
-    >>> perplexity(0.0), perplexity(1e4)
-    (1.0, inf)
-    """
-    try:
-        return math.exp(nats)
-    except OverflowError:  # a language that sets no spaces has words of a whole sentence
-        return math.inf
+def _perplexities_per_word(metrics: Mapping[str, float], store: "TokenStore") -> dict[str, float]:
+    """Return for every metric in bits per byte the perplexity per word, in which ends of documents count as words."""
+    sizes = store.metadata
+    bits = (
+        math.log(2) * sizes.num_normalised_bytes / (sizes.num_words + sizes.num_documents)
+    )  # nats a word in one a byte
+    return {
+        name.replace("bits_per_byte", "perplexity_per_word"): perplexity(value * bits)
+        for name, value in metrics.items()
+        if name.endswith("bits_per_byte")
+    }
 
 
 def _context(evaluated: Evaluated, model: Any) -> int | None:
@@ -502,7 +505,8 @@ def _describe(store: "TokenStore", source: str) -> str:
 
 
 def _table(shown: Mapping[str, float]) -> list[str]:
-    return [f"{name.replace('_', ' '):<28}{value:>12.4f}" for name, value in shown.items()]
+    width = max(28, *(len(name) for name in shown))
+    return [f"{name.replace('_', ' '):<{width}}{value:>12.4f}" for name, value in shown.items()]
 
 
 def refuse_too_long(length: int, model: Any) -> None:

@@ -84,6 +84,9 @@ def test_weights_that_are_no_floats_are_the_last_ones_and_half_precision_is_kept
 def test_what_cannot_be_averaged_is_told_in_one_line_and_leaves_nothing(run, tmp_path, capsys):
     output = ["--output", tmp_path / "mean"]
     assert "holds 4 checkpoints and not 5; average fewer, or train with a larger" in complaint([run, *output], capsys)
+    assert f"{tmp_path / 'nope'}: there is no such folder; give that of a run" in complaint(
+        [tmp_path / "nope", *output], capsys
+    )
     assert "the mean of 1 checkpoints" in complaint([run, "--last", 1, *output], capsys)
     assert f"{run} exists; give another" in complaint([run, "--last", 2, "--output", run], capsys)
     path = run / "checkpoint-30" / "model.safetensors"

@@ -5,9 +5,13 @@ import json
 import pytest
 import torch
 from safetensors import safe_open
+from transformers.initialization import no_init_weights
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from bertkit.models import FAMILIES, load_model
+from bertkit.models.modeling_elmo import TOKEN_INPUTS
+from bertkit.models.modeling_recurrent import CELLS, TORCH_CELLS
+from bertkit.models.modeling_rnn_seq2seq import ATTENTION_TYPES
 
 HEADS = [(family, name) for family, members in FAMILIES.items() for name in members.auto_classes]
 HEADS_WITH_LOSS = [(family, name) for family, name in HEADS if name != "AutoModel"]
@@ -31,8 +35,41 @@ HEADS_WITH_LAYERS = [
 HEADS_WITH_ATTENTION = [
     (family, name) for family, name in HEADS if "num_attention_heads" in FAMILIES[family].config_class.__annotations__
 ]
+# Every head, and once more for each choice of its family by which it has other weights or buffers.
+CHOICES = [{}, {"share_encoder_decoder_embeddings": False}, {"token_input": "characters"}]
+HEADS_BY_CHOICE = [
+    (family, name, choice)
+    for family, name in HEADS
+    for choice in CHOICES
+    if choice.keys() <= FAMILIES[family].config_class.__annotations__.keys()
+]
+# What a family is made of decides how it reads on from token to token; one that has nothing to choose is of one kind.
+NORMS_STAND = [{"norm_first": False}, {"norm_first": True}]
+KINDS = {
+    "rnn": [{"cell_type": cell} for cell in CELLS],
+    "rnn_seq2seq": [
+        {"attention_type": attention, "cell_type": cell} for attention in ATTENTION_TYPES for cell in TORCH_CELLS
+    ],
+    "elmo": [{"token_input": token_input} for token_input in TOKEN_INPUTS],
+    "gpt": NORMS_STAND,
+    "transformer": NORMS_STAND,
+}
+GENERATING_HEADS = [
+    (family, name, kind)
+    for family, name in HEADS
+    if FAMILIES[family].auto_classes[name].can_generate()
+    for kind in KINDS.get(family, [{}])
+]
+# (family, head, kind, scores, whether these read from the left)
+SCORES_OF_NEIGHBOURS = [(*head, "logits", True) for head in GENERATING_HEADS] + [
+    ("elmo", "AutoModelForPreTraining", kind, f"{direction}_logits", direction == "forward")
+    for kind in KINDS["elmo"]
+    for direction in ("forward", "backward")
+]
 every_head = pytest.mark.parametrize(("family", "head"), HEADS)
 every_head_with_layers = pytest.mark.parametrize(("family", "head"), HEADS_WITH_LAYERS)
+every_head_by_choice = pytest.mark.parametrize(("family", "head", "choice"), HEADS_BY_CHOICE)
+every_generating_head = pytest.mark.parametrize(("family", "head", "kind"), GENERATING_HEADS)
 every_head_with_attention = pytest.mark.parametrize(("family", "head"), HEADS_WITH_ATTENTION)
 every_head_with_loss = pytest.mark.parametrize(("family", "head"), HEADS_WITH_LOSS)
 every_head_on_packed_rows = pytest.mark.parametrize(("family", "head"), HEADS_ON_PACKED_ROWS)
@@ -159,6 +196,43 @@ def test_packing_changes_no_real_position(small_model, small_batch, family, head
         torch.testing.assert_close(actual.view(expected.shape), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("family", "head", "kind", "scores", "from_the_left"), SCORES_OF_NEIGHBOURS)
+def test_no_score_sees_what_it_is_to_predict(small_model, small_batch, family, head, kind, scores, from_the_left):
+    model, inputs = small_model(family, head, **kind).double(), without_labels(small_batch(head))
+    read = "decoder_input_ids" if "decoder_input_ids" in inputs else "input_ids"
+    changed = {**inputs, read: inputs[read].clone()}
+    changed[read][:, 4] = changed[read][:, 4] % 60 + 1
+    difference = (model(**changed)[scores] - model(**inputs)[scores]).abs().amax(dim=-1)  # (batch, seq)
+    sees = torch.arange(10) >= 4 if from_the_left else torch.arange(10) <= 4
+    assert difference[:, ~sees].max() < 1e-12 and difference[:, sees].min() > 1e-9
+
+
+@every_generating_head
+def test_what_is_generated_is_the_argmax_step_by_step_of_a_model_that_reads_all_anew(
+    small_model, small_batch, family, head, kind
+):
+    model, batch = small_model(family, head, eos_token_id=None, **kind), small_batch(head)
+    inputs = {"input_ids": batch["input_ids"]}
+    grows = "decoder_input_ids" if "decoder_input_ids" in batch else "input_ids"
+    generated = model.generate(
+        **inputs, do_sample=False, max_new_tokens=8, output_logits=True, return_dict_in_generate=True
+    )
+    expected = inputs.get(grows, torch.ones(3, 1, dtype=torch.long))  # a decoder starts from token 1
+    for step in range(8):
+        logits = model(**{**inputs, grows: expected}, use_cache=False).logits[:, -1]
+        torch.testing.assert_close(generated.logits[step], logits)
+        expected = torch.cat([expected, logits.argmax(dim=-1, keepdim=True)], dim=1)
+    assert torch.equal(generated.sequences, expected)
+
+
+@every_generating_head
+def test_labels_at_positions_without_scores_are_refused(small_model, small_batch, family, head, kind):
+    model, batch = small_model(family, head, **kind), small_batch(head)
+    message = r"the scores are of \(3, 2\) positions and the labels of \(3, 10\); .* leave out logits_to_keep"
+    with pytest.raises(ValueError, match=message):
+        model(**batch, logits_to_keep=2)
+
+
 @every_head
 def test_a_saved_model_loads_with_equal_weights_and_outputs(small_model, small_batch, family, head, tmp_path):
     model, batch = small_model(family, head), small_batch(head)
@@ -192,6 +266,17 @@ def test_a_model_built_on_the_meta_device_has_the_same_weights_by_name_and_shape
         meta = type(model)(model.config)
     shapes = [{name: value.shape for name, value in m.state_dict().items()} for m in (model, meta)]
     assert shapes[0] == shapes[1]
+
+
+@every_head_by_choice
+def test_buffers_are_the_same_whether_built_in_memory_or_filled_afterwards(small_model, family, head, choice):
+    config = small_model(family, head, **choice).config
+    with no_init_weights():
+        built = FAMILIES[family].auto_classes[head](config)
+    with torch.device("meta"):
+        filled = FAMILIES[family].auto_classes[head](config)
+    filled.to_empty(device="cpu").init_weights()
+    torch.testing.assert_close(dict(filled.named_buffers()), dict(built.named_buffers()), rtol=0, atol=0)
 
 
 @every_head_with_layers
@@ -327,6 +412,14 @@ def test_the_output_layer_is_tied_unless_the_config_says_otherwise(small_model, 
             shapes = [tuple(saved.get_slice(name).get_shape()) for name in saved.keys()]  # noqa: SIM118
         tables = {tuple(model.get_input_embeddings().weight.shape), tuple(model.get_output_embeddings().weight.shape)}
         assert sum(shapes.count(table) for table in tables) == (1 if tied else 2)
+
+
+@every_head_by_choice
+def test_weights_that_a_class_names_as_tied_are_one(small_model, family, head, choice):
+    model = small_model(family, head, **choice)
+    for part in model.modules():
+        for target, source in (getattr(part, "_tied_weights_keys", None) or {}).items():
+            assert part.get_parameter(target) is part.get_parameter(source)
 
 
 @every_head

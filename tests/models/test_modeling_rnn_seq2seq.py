@@ -11,6 +11,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from bertkit.models import build_config, build_model
 from bertkit.models.modeling_recurrent import TORCH_CELLS
 from bertkit.models.modeling_rnn_seq2seq import ATTENTION_TYPES
+from bertkit.models.modeling_state import StateCache
 
 CELLS_OF_ONE_STEP = {"rnn": nn.RNNCell, "gru": nn.GRUCell, "lstm": nn.LSTMCell}
 every_attention = pytest.mark.parametrize("attention_type", ATTENTION_TYPES)
@@ -185,17 +186,24 @@ def test_a_target_read_token_by_token_gives_the_scores_of_the_whole(attention_ty
         state = outputs.past_key_values
         scores.append(outputs.logits)
     torch.testing.assert_close(torch.cat(scores, dim=1), expected)
-    assert state.get_seq_length() == 5
+    assert state.get_seq_length() == 5 and len(state) == model.config.decoder_layers
 
 
-@every_kind
-def test_greedy_generation_equals_the_argmax_step_by_step(attention_type, cell_type):
-    model, (source_ids, _) = small(attention_type, cell_type, eos_token_id=None), a_batch()
-    expected = torch.ones(3, 1, dtype=torch.long)
-    for _ in range(8):
-        logits = model(source_ids, decoder_input_ids=expected, use_cache=False).logits
-        expected = torch.cat([expected, logits[:, -1:].argmax(dim=-1)], dim=1)
-    assert torch.equal(model.generate(source_ids, do_sample=False, max_new_tokens=8), expected)
+@every_attention
+def test_a_state_put_together_from_its_tensors_makes_of_the_source_anew_what_it_lacks(attention_type):
+    model, (source_ids, target_ids) = small(attention_type, decoder_layers=2), a_batch()
+    expected = model(source_ids, decoder_input_ids=target_ids).logits[:, 3:]
+    state = model(source_ids, decoder_input_ids=target_ids[:, :3]).past_key_values
+    again = StateCache.from_tensors(state.tensors())
+    actual = model(source_ids, decoder_input_ids=target_ids[:, 3:], past_key_values=again).logits
+    torch.testing.assert_close(actual, expected)
+
+
+def test_the_state_of_other_cells_is_refused():
+    source_ids, target_ids = a_batch()
+    state = small(cell_type="lstm")(source_ids, decoder_input_ids=target_ids).past_key_values
+    with pytest.raises(ValueError, match="2 tensors, which are no state of this model's layers, 1 with h alone"):
+        small(cell_type="gru")(source_ids, decoder_input_ids=target_ids, past_key_values=state)
 
 
 @every_attention

@@ -83,6 +83,16 @@ def test_losses_and_perplexities_are_among_the_metrics(drawn_of, of):
     assert drawn.loss_floor > 0 and len(drawn) > 0
 
 
+@EVERY
+def test_a_loss_that_diverged_has_an_infinite_perplexity(drawn_of, of):
+    drawn = drawn_of(of, training=False)
+    evaluation = drawn.evaluation()
+    evaluation.totals = {name: torch.tensor([3e4, 3.0]) for name in drawn.metric_names}
+    metrics = evaluation.compute()
+    for perplexity, loss in drawn.objective.perplexities.items():
+        assert metrics[loss] == 1e4 and metrics[perplexity] == float("inf")
+
+
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_setting_has_help_and_the_name_is_that_of_the_table(name):
     set_parsing_settings(docstring_parse_attribute_docstrings=True)

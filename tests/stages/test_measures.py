@@ -13,6 +13,7 @@ from bertkit.embeddings.word_vectors import WordVectors
 from bertkit.evaluation.ngram import NgramModel
 from bertkit.models import FAMILIES, build_config, build_model, load_model
 from bertkit.objectives import OBJECTIVES
+from bertkit.objectives.batches import ObjectiveBatches
 from bertkit.stages.evaluate import _LANGUAGE_MODELS
 from bertkit.stages.measures import MEASURES
 from bertkit.tokenization import load_tokenizer
@@ -100,6 +101,28 @@ def test_likelihood_is_told_by_token_word_and_byte(saved, text, tmp_path, capsys
     assert told["bits per byte"] == pytest.approx(nats / math.log(2) / store.metadata.num_normalised_bytes, abs=1e-3)
     bounded = "max_position_embeddings" in FAMILIES[family].config_class.__annotations__
     assert ("windows of 32, stride 16" in output) == bounded and ("from end to end" in output) != bounded
+
+
+@pytest.mark.parametrize("family", OBJECTIVES["bidirectional"].families)
+def test_each_direction_has_a_perplexity_by_word_and_the_floor_is_of_one_of_them(saved, text, tmp_path, capsys, family):
+    folder = saved(family)
+    assert main(["evaluate", str(folder), str(text), "--max_length=32", f"--data.cache_dir={tmp_path / 'cache'}"]) == 0
+    told = figures(capsys.readouterr().out)
+    data = OBJECTIVES["bidirectional"].data_class(train=str(text), cache_dir=str(tmp_path / "cache"))
+    store = build_store(data, load_tokenizer(folder), quiet=True)
+    sizes = store.metadata
+    batches = ObjectiveBatches(
+        OBJECTIVES["bidirectional"](OBJECTIVES["bidirectional"].arguments_class(block_size=32), load_tokenizer(folder)),
+        store,
+        batch_size=1,
+        training=False,
+    )
+    for way, labels in (("forward", "shift_labels"), ("backward", "backward_labels")):
+        tokens = sum((batches.batch(row, row + 1, 1.0)[labels] != -100).sum() for row in range(len(batches)))
+        nats = told[f"{way} loss"] * tokens
+        words = sizes.num_words + sizes.num_documents
+        assert told[f"{way} perplexity per word"] == pytest.approx(math.exp(nats / words), rel=1e-2)
+    assert told["unigram floor of the forward loss"] == pytest.approx(batches.loss_floor, abs=1e-4)
 
 
 @pytest.mark.parametrize(
