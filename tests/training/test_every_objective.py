@@ -193,9 +193,16 @@ def test_the_tokenizer_of_a_checkpoint_gives_what_the_model_takes(unbroken, road
     ids = encoded["input_ids"][0].tolist()
     assert ids[0] == tokenizer.cls_token_id
     assert (ids[-1] == tokenizer.sep_token_id) == (not road.startswith("causal"))
+    assert tokenizer.padding_side == ("left" if road.startswith("causal") else "right")
     if model.can_generate():
-        generated = model.generate(**encoded, max_new_tokens=3, do_sample=False)
-        assert generated.shape[0] == 1 and generated.shape[1] > 1
+        how = {"max_new_tokens": 3, "do_sample": False, "eos_token_id": None}
+        texts, alone = ["the of and", "the"], []
+        for text in texts:
+            generated = model.generate(**tokenizer(text, return_tensors="pt"), **how)
+            assert generated.shape[0] == 1 and generated.shape[1] > 1
+            alone += tokenizer.batch_decode(generated, skip_special_tokens=True)
+        together = model.generate(**tokenizer(texts, padding=True, return_tensors="pt"), **how)
+        assert tokenizer.batch_decode(together, skip_special_tokens=True) == alone
     else:
         model(**encoded)
 
