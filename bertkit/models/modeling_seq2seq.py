@@ -26,7 +26,7 @@ class EncoderDecoder:
     _get_resized_embeddings: Any
 
     def __init__(self, config: Any) -> None:
-        super().__init__(config)
+        super().__init__(config)  # type: ignore[call-arg]  # that of PreTrainedModel
         source, target = (f"{stack}.embeddings.word_embeddings.weight" for stack in ("encoder", "decoder"))
         self._tied_weights_keys = {target: source} if config.share_encoder_decoder_embeddings else {}
 

@@ -23,26 +23,34 @@ def build_fresh_model(
     *,
     max_positions: int | None,
     seed: int,
-    wanted: Mapping[str, Any] | None = None,
 ) -> "PreTrainedModel":
-    """Build a model with fresh weights for a tokenizer.
+    """Build a model with fresh weights for a tokenizer; the arguments are those of `fresh_config` and `draw_model`."""
+    config = fresh_config(section, auto_class, tokenizer, max_positions=max_positions)
+    return draw_model(config, auto_class, tokenizer, seed=seed)
+
+
+def fresh_config(
+    section: Mapping[str, Any],
+    auto_class: str,
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    max_positions: int | None,
+    wanted: Mapping[str, Any] | None = None,
+) -> "PreTrainedConfig":
+    """Make the configuration of a new model for a tokenizer.
 
     Args:
         section: the recipe's `model` section.
         auto_class: which head, by its Auto class.
         tokenizer: gives the vocabulary size and the padding token.
         max_positions: tokens of the longest example; None: there is no longest.
-        seed: key of the weights.
         wanted: fields of the configuration that fit the batches, for families that have them.
 
     Raises:
         ValueError: an unknown family, preset or setting, a family without the head, or a model too small for the
             tokenizer or the examples.
     """
-    import torch
-
-    from bertkit.data.keyed_random import keyed_seed
-    from bertkit.models import FAMILIES, build_model
+    from bertkit.models import FAMILIES
 
     family = section.get("family", "bert")
     heads = choose("model family", family, FAMILIES).auto_classes
@@ -63,6 +71,25 @@ def build_fresh_model(
             f"rows of {max_positions} tokens do not fit a model of {positions} positions; raise "
             "model.max_position_embeddings or lower the row length"
         )
+    return config
+
+
+def draw_model(
+    config: "PreTrainedConfig", auto_class: str, tokenizer: "PreTrainedTokenizerBase", *, seed: int
+) -> "PreTrainedModel":
+    """Build a model with fresh weights.
+
+    Args:
+        config: as `fresh_config` makes it.
+        auto_class: which head, by its Auto class.
+        tokenizer: tells a model of characters how its tokens are spelled.
+        seed: key of the weights.
+    """
+    import torch
+
+    from bertkit.data.keyed_random import keyed_seed
+    from bertkit.models import build_model
+
     torch.manual_seed(keyed_seed(seed, "weights"))
     model = build_model(config, auto_class)
     if getattr(config, "token_input", None) == "characters":  # an ELMo that spells its tokens
@@ -71,10 +98,10 @@ def build_fresh_model(
     return model
 
 
-def load_resumed_model(
+def resumed_dropout(
     checkpoint: Path, section: Mapping[str, Any], auto_class: str, *, wanted: Mapping[str, Any] | None = None
-) -> "PreTrainedModel":
-    """Load the model of a run that goes on; its dropout may change on the way, its shape may not.
+) -> dict[str, Any]:
+    """Return what differs in the model of a run that goes on; its dropout may change on the way, its shape may not.
 
     Args:
         checkpoint: where the run goes on from.
@@ -82,12 +109,13 @@ def load_resumed_model(
         auto_class: which head, by its Auto class.
         wanted: fields of the configuration that fit the batches, for families that have them.
 
+    Returns:
+        Fields of the configuration to load the checkpoint with.
+
     Raises:
         ValueError: an unknown family, preset or setting, or one that differs from the checkpoint's.
     """
     from transformers import AutoConfig
-
-    from bertkit.models import load_model
 
     saved = AutoConfig.from_pretrained(checkpoint)
     settings = {"vocab_size": saved.vocab_size, "pad_token_id": saved.pad_token_id}
@@ -109,7 +137,7 @@ def load_resumed_model(
                 "as it was, or start anew with another --output_dir"
             )
         dropout[name] = value
-    return load_model(checkpoint, auto_class, **dropout)
+    return dropout
 
 
 def _build_config(settings: dict[str, Any]) -> "PreTrainedConfig":

@@ -163,6 +163,28 @@ def test_a_family_of_another_objective_is_refused_by_name_before_anything_is_rea
         assert line.endswith(" and ".join(OBJECTIVES[objective].families))
 
 
+@pytest.mark.parametrize(
+    ("road", "settings", "message"),
+    [
+        ("seq2seq rnn", {"model.attention_type": "bahdanau"}, "unknown attention_type 'bahdanau'; choose from none, "),
+        ("causal gpt", {"model.hidden_size": 33}, "hidden_size"),
+        ("causal gpt", {"objective.block_size": 5000}, "raise model.max_position_embeddings"),
+        ("masked", {"model.hiden_size": 32}, "did you mean 'hidden_size'?"),
+        ("masked", AUTO | {"model.hidden_size": 64}, "model.hidden_size is 64, but "),
+    ],
+)
+def test_a_model_that_cannot_be_is_refused_before_the_text_is_read(
+    unbroken, pretrain_options, tmp_path, capsys, road, settings, message
+):
+    from bertkit.cli import main
+
+    run = unbroken(road) if settings.keys() & AUTO.keys() else tmp_path / "run"
+    options = pretrain_options(run, **EACH | ROADS[road] | settings | {"data.train": tmp_path / "nowhere.txt"})
+    assert main(["pretrain", *options]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert message in line and "nowhere" not in line
+
+
 def test_a_run_that_goes_on_is_refused_a_family_of_another_objective(unbroken, pretrain_options, capsys):
     from bertkit.cli import main
 
