@@ -130,9 +130,7 @@ def prepare(
     _refuse_family_of_another_objective(recipe.model.get("family", "bert"), recipe.objective.name)
     from bertkit.data.health import cheap_checks
     from bertkit.data.splits import build_stores
-    from bertkit.models import (
-        load_model,
-    )  # a tokenizer beside a model of bertkit loads without a question once it is known
+    from bertkit.models import load_model  # its families must be known before a tokenizer beside a model loads
     from bertkit.objectives.batches import ObjectiveBatches
     from bertkit.tokenization import load_tokenizer
 
