@@ -50,12 +50,16 @@ class RecipeParser(ArgumentParser):
         verb: name of the verb, for the help.
         description: what it does, for the help.
         free: sections whose keys are checked later.
+        elsewhere: dotted name of a setting that there is in some recipes of the verb -> in which, as `objective.name causal`.
     """
 
-    def __init__(self, verb: str, *, description: str, free: Sequence[str] = ()) -> None:
+    def __init__(
+        self, verb: str, *, description: str, free: Sequence[str] = (), elsewhere: Mapping[str, str] | None = None
+    ) -> None:
         set_parsing_settings(docstring_parse_attribute_docstrings=True)
         super().__init__(prog=f"bertkit {verb}", description=description, allow_abbrev=False)
         self.free = tuple(free)
+        self.elsewhere = elsewhere or {}
         self._arguments: Sequence[str] = ()
         self.add_argument(
             "--config",
@@ -117,7 +121,7 @@ class RecipeParser(ArgumentParser):
             if argument.startswith("--"):
                 key = argument[2:].split("=")[0].removesuffix("+")
                 if key not in ("help", "print_config", *known) and key.split(".")[0] not in self.free:
-                    raise ConfigError(f"unknown option --{key}{nearest(key, settings, prefix='--')}")
+                    raise ConfigError(f"unknown option --{key}{self._hint(key, settings, prefix='--')}")
         for path in config_files(arguments):
             content = load_yaml(path)
             if "config" in content:
@@ -126,7 +130,11 @@ class RecipeParser(ArgumentParser):
                 if key in sections:
                     raise ConfigError(f"{path}: {key} is a section; give settings under it, or leave it out")
                 if key not in known and key.split(".")[0] not in self.free:
-                    raise ConfigError(f"{path}: unknown key {key}{nearest(key, settings)}")
+                    raise ConfigError(f"{path}: unknown key {key}{self._hint(key, settings)}")
+
+    def _hint(self, key: str, settings: Sequence[str], *, prefix: str = "") -> str:
+        where = self.elsewhere.get(key)
+        return f"; it goes with {where}" if where else nearest(key, settings, prefix=prefix)
 
 
 def spell_out_switches(arguments: Sequence[str], switches: Iterable[str], *, takes_others: bool = False) -> list[str]:

@@ -173,6 +173,8 @@ def frame_texts(
 ) -> "PreTrainedTokenizerBase":
     """Return a copy of a tokenizer that gives a text as a model without segments takes it.
 
+    Where the model is to go on with texts it pads them on the left, so that what is generated follows the last token of each.
+
     Args:
         tokenizer: a fast tokenizer.
         begin_token_id: what it sets before a text.
@@ -191,6 +193,8 @@ def frame_texts(
         special_tokens=list(dict.fromkeys(zip(tokens, ids, strict=True))),
     )
     framed.model_input_names = ["input_ids", "attention_mask"]
+    framed.padding_side = "left" if end_token_id is None else "right"
+    framed.init_kwargs["padding_side"] = framed.padding_side  # of the names in here the values are saved
     return framed
 
 

@@ -147,6 +147,23 @@ def test_version_is_that_of_the_installed_package(capsys):
         (["pretrain", "--config"], "argument --config: expected one argument"),
         (["pretrain", "--config", "missing.yaml"], "--config missing.yaml: there is no such file"),
         (["pretrain", "--config", "bert-tinny"], "no recipe of that name; did you mean bert-tiny?"),
+        (
+            ["pretrain", *NEEDED, "--config", "rnn-tiny", "--objective.name", "bidirectional"],
+            "--config rnn-tiny is a recipe of objective.name causal, not bidirectional; leave --objective.name out, or take a "
+            "recipe of bidirectional (elmo-base, elmo-tiny)",
+        ),
+        (
+            ["pretrain", *NEEDED, "--config", "gpt-tiny", "--objective.name=masked"],
+            "leave --objective.name out, or take a recipe of masked (bert-base, bert-mini, bert-tiny",
+        ),
+        (
+            ["pretrain", *NEEDED, "--objective.name", "causal", "--objective.mlm_probability", "0.3"],
+            "unknown option --objective.mlm_probability; it goes with objective.name masked",
+        ),
+        (
+            ["pretrain", *NEEDED, "--data.train_target", "x"],
+            "unknown option --data.train_target; it goes with objective.name seq2seq",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )  # fmt: skip
@@ -159,6 +176,7 @@ def test_wrong_command_line_is_answered_in_one_line_that_names_what_would_do(arg
     [
         ("training:\n  max_step: 5\n", "recipe.yaml: unknown key training.max_step; did you mean training.max_steps?"),
         ("trainng:\n  max_steps: 5\n", "unknown key trainng.max_steps; did you mean training.max_steps?"),
+        ("objective:\n  carry_state: true\n", "key objective.carry_state; it goes with objective.name causal"),
         ("max_steps: 5\n", "unknown key max_steps; did you mean training.max_steps?"),
         ("training:\n  max_steps: five\n", "training.max_steps is 'five'; it takes a whole number or null"),
         ("training: 5\n", "recipe.yaml: training is a section; give settings under it, or leave it out"),

@@ -270,8 +270,11 @@ def build_config(family: str, preset: str | None = None, **overrides: Any) -> Pr
     known = [*chosen.config_class.__annotations__, *TASK_FIELDS]
     for key in overrides:
         if key not in known:
+            having = [name for name, other in FAMILIES.items() if key in other.config_class.__annotations__]
             nearest = difflib.get_close_matches(key, [*known, "family", "preset"], n=1)
             hint = f"did you mean {nearest[0]!r}?" if nearest else f"it has {', '.join(known)}"
+            if having:
+                hint = f"it is one of {', '.join(having)}; leave it out, or start from a recipe of {family}"
             raise ValueError(f"unknown setting {key!r} of model family {family!r}; {hint}")
     try:
         return chosen.config_class(**{**settings, **overrides}, auto_map=auto_map(family))

@@ -10,7 +10,6 @@ from bertkit.stages import pretrained_embeddings
 from bertkit.stages.pretrained_embeddings import StartingEmbeddings
 
 if TYPE_CHECKING:
-    import numpy as np
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 HELP = (
@@ -27,8 +26,6 @@ def build_fresh_model(
     *,
     max_positions: int | None,
     seed: int,
-    wanted: Mapping[str, Any] | None = None,
-    token_counts: "np.ndarray | None" = None,
     say: bool = True,
 ) -> "PreTrainedModel":
     """Build a model with fresh weights for a tokenizer; its token embeddings may start from vectors.
@@ -39,20 +36,41 @@ def build_fresh_model(
         tokenizer: gives the vocabulary size and the padding token.
         max_positions: tokens of the longest example; None: there is no longest.
         seed: key of the weights.
-        wanted: fields of the configuration that fit the batches, for families that have them.
-        token_counts: (vocab,) how often each token occurs in the training text, where that is known.
         say: print how many tokens the vectors cover.
 
     Raises:
-        ValueError: an unknown family, preset or setting, a family without the head, a model too small for the tokenizer or
-            the examples, or vectors that do not fit.
+        ValueError: as `fresh_config`; or vectors that do not fit.
     """
-    import torch
-
-    from bertkit.data.keyed_random import keyed_seed
-    from bertkit.models import FAMILIES, build_model
-
     embeddings, section = StartingEmbeddings.taken_from(section)
+    config = fresh_config(section, auto_class, tokenizer, max_positions=max_positions)
+    model = draw_model(config, auto_class, tokenizer, seed=seed)
+    embeddings.put_into(model, tokenizer, token_counts=None, say=say)
+    return model
+
+
+def fresh_config(
+    section: Mapping[str, Any],
+    auto_class: str,
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    max_positions: int | None,
+    wanted: Mapping[str, Any] | None = None,
+) -> "PreTrainedConfig":
+    """Make the configuration of a new model for a tokenizer.
+
+    Args:
+        section: the recipe's `model` section.
+        auto_class: which head, by its Auto class.
+        tokenizer: gives the vocabulary size and the padding token.
+        max_positions: tokens of the longest example; None: there is no longest.
+        wanted: fields of the configuration that fit the batches, for families that have them.
+
+    Raises:
+        ValueError: an unknown family, preset or setting, a family without the head, or a model too small for the tokenizer or
+            the examples.
+    """
+    from bertkit.models import FAMILIES
+
     family = section.get("family", "bert")
     heads = choose("model family", family, FAMILIES).auto_classes
     if auto_class not in heads:
@@ -67,12 +85,30 @@ def build_fresh_model(
             f"model.vocab_size is {config.vocab_size}, but the tokenizer has {len(tokenizer)} tokens; leave it out"
         )
     _refuse_long_rows(config, max_positions, remedy="raise model.max_position_embeddings or lower the row length")
+    return config
+
+
+def draw_model(
+    config: "PreTrainedConfig", auto_class: str, tokenizer: "PreTrainedTokenizerBase", *, seed: int
+) -> "PreTrainedModel":
+    """Build a model with fresh weights.
+
+    Args:
+        config: as `fresh_config` makes it.
+        auto_class: which head, by its Auto class.
+        tokenizer: tells a model of characters how its tokens are spelled.
+        seed: key of the weights.
+    """
+    import torch
+
+    from bertkit.data.keyed_random import keyed_seed
+    from bertkit.models import build_model
+
     torch.manual_seed(keyed_seed(seed, "weights"))
     model = build_model(config, auto_class)
     if getattr(config, "token_input", None) == "characters":  # an ELMo that spells its tokens
         reader: Any = model
         reader.read_vocabulary(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))))
-    embeddings.put_into(model, tokenizer, token_counts=token_counts, say=say)
     return model
 
 
@@ -126,10 +162,10 @@ def load_to_train_further(
     return changed
 
 
-def load_resumed_model(
+def resumed_dropout(
     checkpoint: Path, section: Mapping[str, Any], auto_class: str, *, wanted: Mapping[str, Any] | None = None
-) -> "PreTrainedModel":
-    """Load the model of a run that goes on; its dropout may change on the way, its shape may not.
+) -> dict[str, Any]:
+    """Return what differs in the model of a run that goes on; its dropout may change on the way, its shape may not.
 
     Args:
         checkpoint: where the run goes on from.
@@ -137,14 +173,17 @@ def load_resumed_model(
         auto_class: which head, by its Auto class.
         wanted: fields of the configuration that fit the batches, for families that have them.
 
+    Returns:
+        Fields of the configuration to load the checkpoint with.
+
     Raises:
         ValueError: an unknown family, preset or setting, or one that differs from the checkpoint's.
     """
     from transformers import AutoConfig
 
-    from bertkit.models import FAMILIES, family_of, load_model
+    from bertkit.models import FAMILIES, family_of
 
-    embeddings, section = StartingEmbeddings.taken_from(section)
+    _, section = StartingEmbeddings.taken_from(section)
     saved = AutoConfig.from_pretrained(checkpoint)
     settings = {"vocab_size": saved.vocab_size, "pad_token_id": saved.pad_token_id}
     family = section.get("family", "bert")
@@ -170,9 +209,7 @@ def load_resumed_model(
                 "as it was, or start anew with another --output_dir"
             )
         dropout[name] = value
-    model = load_model(checkpoint, auto_class, **dropout)
-    embeddings.go_on_in(model, checkpoint)
-    return model
+    return dropout
 
 
 def _refuse_long_rows(config: "PreTrainedConfig", max_positions: int | None, *, remedy: str) -> None:

@@ -1,14 +1,24 @@
 """`bertkit pretrain`: a corpus, a tokenizer and a recipe -> a pretrained checkpoint."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertkit.config import ConfigError, RecipeParser, choose, overrule, spell_out_switches, value_of
+from bertkit.config import (
+    RECIPES,
+    ConfigError,
+    RecipeParser,
+    choose,
+    config_files,
+    overrule,
+    spell_out_switches,
+    value_of,
+)
 from bertkit.objectives import OBJECTIVES
 from bertkit.stages import model_section
+from bertkit.stages.pretrained_embeddings import StartingEmbeddings
 from bertkit.stages.task_model import refuse_foreign_tokenizer
 from bertkit.training.arguments import LENGTHS, TrainingArguments
 
@@ -25,8 +35,12 @@ if TYPE_CHECKING:
 
 def build_parser(arguments: Sequence[str]) -> RecipeParser:
     """Build the parser of a pretraining recipe; which objective it has decides which settings there are."""
-    objective = choose("objective", value_of("objective.name", arguments, "masked"), OBJECTIVES)
-    parser = RecipeParser("pretrain", description="Pretrain a model on a corpus.", free=["model"])
+    name = value_of("objective.name", arguments, "masked")
+    objective = choose("objective", name, OBJECTIVES)
+    _refuse_recipe_of_another_objective(arguments, name)
+    parser = RecipeParser(
+        "pretrain", description="Pretrain a model on a corpus.", free=["model"], elsewhere=_settings_of_objectives()
+    )
     parser.add_argument("--output_dir", type=str, required=True, help="Folder of the run: checkpoints and log.")
     parser.add_argument("--tokenizer", type=str, required=True, help="Folder or Hub name of the tokenizer.")
     parser.add_class_arguments(objective.data_class, "data", help="The corpus")
@@ -40,6 +54,32 @@ def build_parser(arguments: Sequence[str]) -> RecipeParser:
     parser.add_class_arguments(TrainingArguments, "training", help="How it is trained")
     parser.add_argument("--quiet", type=bool, default=False, help="No progress bar, no lines but warnings and errors.")
     return parser
+
+
+def _refuse_recipe_of_another_objective(arguments: Sequence[str], objective: str) -> None:
+    """Make sure that the settings of every `--config` are of the objective that is asked for."""
+
+    def of(path: str) -> str:
+        return value_of("objective.name", ["--config", path], objective)
+
+    for path in config_files(arguments):
+        if of(path) != objective:
+            shipped = sorted((RECIPES[0] / "pretrain").glob("*.yaml"))
+            fitting = [recipe.stem for recipe in shipped if of(str(recipe)) == objective]
+            raise ConfigError(
+                f"--config {path} is a recipe of objective.name {of(path)}, not {objective}; leave --objective.name out, or "
+                f"take a recipe of {objective} ({', '.join(fitting)})"
+            )
+
+
+def _settings_of_objectives() -> dict[str, str]:
+    """Return for every setting of an objective, and of what it reads, the objectives that have it."""
+    having: dict[str, list[str]] = {}
+    for name, objective in OBJECTIVES.items():
+        for section, settings in (("objective", objective.arguments_class), ("data", objective.data_class)):
+            for field in fields(settings):
+                having.setdefault(f"{section}.{field.name}", []).append(name)
+    return {key: f"objective.name {' or '.join(names)}" for key, names in having.items()}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -79,6 +119,8 @@ def prepare(
 ) -> Prepared:
     """Walk from the text to the first batch, and build the model or load that of a checkpoint to go on from.
 
+    What the recipe says of the model is looked at before the text is, which may take hours.
+
     Args:
         recipe: as `build_parser` reads it.
         processes: of which the first tokenizes while the others wait.
@@ -90,45 +132,49 @@ def prepare(
         ValueError: whatever is wrong with the recipe, the corpus or the tokenizer.
     """
     _refuse_family_of_another_objective(family_trained(recipe.model, checkpoint), recipe.objective.name)
-    import bertkit.models  # noqa: F401 (a tokenizer beside a model of bertkit loads without a question once it is known)
     from bertkit.data.health import cheap_checks
     from bertkit.data.splits import build_stores
     from bertkit.hub.checkpoints import checkpoint_folder
+    from bertkit.models import load_model  # its families must be known before a tokenizer beside a model loads
     from bertkit.objectives.batches import ObjectiveBatches
     from bertkit.tokenization import load_tokenizer
 
     tokenizer = load_tokenizer(recipe.tokenizer)
     objective = OBJECTIVES[recipe.objective.name](recipe.objective, tokenizer)
+    auto_class, wanted = objective.auto_class, objective.config_settings
+    positions = objective.max_positions
+    embeddings, section = StartingEmbeddings.taken_from(recipe.model)
+
+    if checkpoint is not None:
+        remedy = "go on with that one, or start anew with another --output_dir"
+        refuse_foreign_tokenizer(tokenizer, checkpoint, remedy=remedy)
+        dropout = model_section.resumed_dropout(checkpoint, recipe.model, auto_class, wanted=wanted)
+
+        def build_model(store: "TokenStore") -> "PreTrainedModel":
+            model = load_model(checkpoint, auto_class, **dropout)
+            embeddings.go_on_in(model, checkpoint)
+            return model
+
+    elif "from" in recipe.model:
+        start_from = checkpoint_folder(recipe.model["from"])
+        refuse_foreign_tokenizer(tokenizer, start_from, remedy=f"give --tokenizer {start_from}")
+        loaded = model_section.load_to_train_further(recipe.model, auto_class, max_positions=positions, wanted=wanted)
+
+        def build_model(store: "TokenStore") -> "PreTrainedModel":
+            return loaded
+
+    else:
+        config = model_section.fresh_config(section, auto_class, tokenizer, max_positions=positions, wanted=wanted)
+
+        def build_model(store: "TokenStore") -> "PreTrainedModel":
+            model = model_section.draw_model(config, auto_class, tokenizer, seed=recipe.training.seed)
+            embeddings.put_into(model, tokenizer, token_counts=store.token_counts, say=not quiet)
+            return model
+
     with processes.main_process_first():
         train_store, eval_store = build_stores(recipe.data, tokenizer, quiet=quiet)
     say([*cheap_checks(train_store), *objective.checks(train_store)])
-    if checkpoint is None and "from" in recipe.model:
-        start_from = checkpoint_folder(recipe.model["from"])
-        refuse_foreign_tokenizer(tokenizer, start_from, remedy=f"give --tokenizer {start_from}")
-        model = model_section.load_to_train_further(
-            recipe.model,
-            objective.auto_class,
-            max_positions=objective.max_positions,
-            wanted=objective.config_settings,
-        )
-    elif checkpoint is None:
-        model = model_section.build_fresh_model(
-            recipe.model,
-            objective.auto_class,
-            tokenizer,
-            max_positions=objective.max_positions,
-            seed=recipe.training.seed,
-            wanted=objective.config_settings,
-            token_counts=train_store.token_counts,
-            say=not quiet,
-        )
-    else:
-        refuse_foreign_tokenizer(
-            tokenizer, checkpoint, remedy="go on with that one, or start anew with another --output_dir"
-        )
-        model = model_section.load_resumed_model(
-            checkpoint, recipe.model, objective.auto_class, wanted=objective.config_settings
-        )
+    model = build_model(train_store)
     training = recipe.training
     batch_size = training.batch_sizes(objective.tokens_per_example).final
     return Prepared(

@@ -50,6 +50,17 @@ def test_an_unknown_setting_is_refused_and_the_nearest_known_one_named(family):
 
 
 @every_family
+def test_a_setting_that_other_families_have_is_refused_with_their_names(family):
+    known = FAMILIES[family].config_class.__annotations__
+    for other, members in FAMILIES.items():
+        for name in set(members.config_class.__annotations__) - set(known):
+            with pytest.raises(
+                ValueError, match=f"unknown setting '{name}' .*; it is one of .*{other}.*; leave it out"
+            ):
+                build_config(family, **{name: 1})
+
+
+@every_family
 def test_a_setting_of_the_wrong_type_is_refused_in_one_line(family):
     with pytest.raises(ValueError, match=r"Field 'vocab_size' expected int, got str \(value: 'many'\)") as caught:
         build_config(family, vocab_size="many")

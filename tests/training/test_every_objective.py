@@ -175,6 +175,28 @@ def test_a_family_that_nothing_pretrains_is_refused_before_anything_is_read(tmp_
     assert family not in line.partition("choose from ")[2] and "bert" in line.partition("choose from ")[2]
 
 
+@pytest.mark.parametrize(
+    ("road", "settings", "message"),
+    [
+        ("seq2seq rnn", {"model.attention_type": "bahdanau"}, "unknown attention_type 'bahdanau'; choose from none, "),
+        ("causal gpt", {"model.hidden_size": 33}, "hidden_size"),
+        ("causal gpt", {"objective.block_size": 5000}, "raise model.max_position_embeddings"),
+        ("masked", {"model.hiden_size": 32}, "did you mean 'hidden_size'?"),
+        ("masked", AUTO | {"model.hidden_size": 64}, "model.hidden_size is 64, but "),
+    ],
+)
+def test_a_model_that_cannot_be_is_refused_before_the_text_is_read(
+    unbroken, pretrain_options, tmp_path, capsys, road, settings, message
+):
+    from bertkit.cli import main
+
+    run = unbroken(road) if settings.keys() & AUTO.keys() else tmp_path / "run"
+    options = pretrain_options(run, **EACH | ROADS[road] | settings | {"data.train": tmp_path / "nowhere.txt"})
+    assert main(["pretrain", *options]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert message in line and "nowhere" not in line
+
+
 def test_a_run_that_goes_on_is_refused_a_family_of_another_objective(unbroken, pretrain_options, capsys):
     from bertkit.cli import main
 
@@ -205,9 +227,16 @@ def test_the_tokenizer_of_a_checkpoint_gives_what_the_model_takes(unbroken, road
     ids = encoded["input_ids"][0].tolist()
     assert ids[0] == tokenizer.cls_token_id
     assert (ids[-1] == tokenizer.sep_token_id) == (not road.startswith("causal"))
+    assert tokenizer.padding_side == ("left" if road.startswith("causal") else "right")
     if model.can_generate():
-        generated = model.generate(**encoded, max_new_tokens=3, do_sample=False)
-        assert generated.shape[0] == 1 and generated.shape[1] > 1
+        how = {"max_new_tokens": 3, "do_sample": False, "eos_token_id": None}
+        texts, alone = ["the of and", "the"], []
+        for text in texts:
+            generated = model.generate(**tokenizer(text, return_tensors="pt"), **how)
+            assert generated.shape[0] == 1 and generated.shape[1] > 1
+            alone += tokenizer.batch_decode(generated, skip_special_tokens=True)
+        together = model.generate(**tokenizer(texts, padding=True, return_tensors="pt"), **how)
+        assert tokenizer.batch_decode(together, skip_special_tokens=True) == alone
     else:
         model(**encoded)
 
