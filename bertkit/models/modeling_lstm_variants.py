@@ -24,6 +24,16 @@ from torch.autograd.function import once_differentiable
 from torch.nn.utils.rnn import PackedSequence
 
 
+from .modeling_linear import HAS_ONEDNN, laid_out, times
+
+through_sigmoid = torch.ops.aten.sigmoid_backward.grad_input
+through_tanh = torch.ops.aten.tanh_backward.grad_input
+
+
+def is_quicker(inputs, weight_ih, weight_hh):
+    return HAS_ONEDNN and inputs.device.type == "cpu" and inputs.dtype == weight_ih.dtype == torch.float32 and len(inputs) >= 64 and not torch.compiler.is_compiling()
+
+
 class LstmRecurrence(torch.autograd.Function):
     """The recurrence over sequences in the layout of `PackedSequence`: all first steps, all second steps, and so on.
 
@@ -34,7 +44,9 @@ class LstmRecurrence(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        projected: torch.Tensor,
+        inputs: torch.Tensor,
+        weight_ih: torch.Tensor,
+        bias: torch.Tensor,
         weight_hh: torch.Tensor,
         peephole: torch.Tensor | None,
         hidden: torch.Tensor,
@@ -45,7 +57,9 @@ class LstmRecurrence(torch.autograd.Function):
 
         Args:
             ctx: keeps what the gradient needs.
-            projected: (tokens, gates * hidden) the share of inputs and bias in the gates.
+            inputs: (tokens, input).
+            weight_ih: (gates * hidden, input).
+            bias: (gates * hidden).
             weight_hh: (gates * hidden, hidden).
             peephole: (3, hidden) of the input, forget and output gate, or None.
             hidden: (sequences, hidden) h before the first step.
@@ -56,22 +70,31 @@ class LstmRecurrence(torch.autograd.Function):
             h of every step (tokens, hidden), and h and c after each sequence's last step (sequences, hidden).
         """
         size = hidden.shape[1]
-        outputs = projected.new_empty(len(projected), size)
-        cells = cell.new_empty(len(projected), size)
-        tanh_cells = torch.empty_like(cells)
-        gates = torch.empty_like(projected)
-        recurrent = weight_hh.t()
-        last_hidden, last_cell = hidden, cell
-        with torch.autocast(projected.device.type, enabled=False):
-            steps = (tensor.split(batch_sizes) for tensor in (projected, gates, cells, tanh_cells, outputs))
-            for share, gate, new_cell, tanh_cell, new_hidden in zip(*steps, strict=True):
+        quick = is_quicker(inputs, weight_ih, weight_hh)
+        with torch.autocast(inputs.device.type, enabled=False):
+            # The inputs' share of all gates; step by step it becomes the gates.
+            if quick:
+                gates = times(inputs, laid_out(weight_ih, len(inputs)), bias)  # (tokens, gates * hidden)
+                recurrent = laid_out(weight_hh, batch_sizes[0])
+            else:
+                gates, recurrent = F.linear(inputs, weight_ih, bias), weight_hh.t()
+            outputs = gates.new_empty(len(gates), size)
+            cells = cell.new_empty(len(gates), size)
+            tanh_cells = torch.empty_like(cells)
+            last_hidden, last_cell = hidden, cell
+            parts = gates.unflatten(1, (-1, size))  # (tokens, gates, hidden)
+            tensors = (gates, gates[:, : -2 * size], *parts.unbind(1), cells, tanh_cells, outputs)
+            steps = zip(*(tensor.split(batch_sizes) for tensor in tensors), strict=True)
+            for gate, by_sigmoid, *first, candidate, output_gate, new_cell, tanh_cell, new_hidden in steps:
                 last_hidden, last_cell = last_hidden[: len(gate)], last_cell[: len(gate)]
-                torch.addmm(share, last_hidden, recurrent, out=gate)
-                *first, candidate, output_gate = gate.unflatten(1, (-1, size)).unbind(1)  # (sequences, hidden) each
+                if quick:
+                    gate.add_(times(last_hidden, recurrent, None))
+                else:
+                    gate.addmm_(last_hidden, recurrent)
                 if peephole is not None:
                     for by_cell, weight in zip(first, peephole[:2], strict=True):
                         by_cell.addcmul_(weight, last_cell)
-                gate[:, : len(first) * size].sigmoid_()
+                by_sigmoid.sigmoid_()
                 candidate.tanh_()
                 forget_gate = first[-1]
                 if len(first) == 1:
@@ -83,9 +106,9 @@ class LstmRecurrence(torch.autograd.Function):
                 output_gate.sigmoid_()
                 torch.mul(output_gate, torch.tanh(new_cell, out=tanh_cell), out=new_hidden)
                 last_hidden, last_cell = new_hidden, new_cell
-        ends = _last_steps(batch_sizes).to(projected.device)
-        ctx.save_for_backward(weight_hh, peephole, hidden, cell, gates, outputs, cells, tanh_cells, ends)
-        ctx.batch_sizes = batch_sizes
+        ends = _last_steps(batch_sizes).to(inputs.device)
+        ctx.save_for_backward(inputs, weight_ih, weight_hh, peephole, hidden, cell, gates, outputs, cells, tanh_cells)
+        ctx.batch_sizes, ctx.quick = batch_sizes, quick
         return outputs, outputs[ends], cells[ends]
 
     @staticmethod
@@ -93,9 +116,9 @@ class LstmRecurrence(torch.autograd.Function):
     def backward(
         ctx: Any, grad_outputs: torch.Tensor, grad_hidden: torch.Tensor, grad_cell: torch.Tensor
     ) -> tuple[torch.Tensor | None, ...]:
-        """Walk back through the steps."""
-        weight_hh, peephole, hidden, cell, gates, outputs, cells, tanh_cells, _ = ctx.saved_tensors
-        size, batch_sizes = hidden.shape[1], ctx.batch_sizes
+        """Walk back through the steps; everything that is not recurrent is computed for all steps before or after."""
+        inputs, weight_ih, weight_hh, peephole, hidden, cell, gates, outputs, cells, tanh_cells = ctx.saved_tensors
+        size, batch_sizes, dtype = hidden.shape[1], ctx.batch_sizes, gates.dtype
         with torch.autocast(gates.device.type, enabled=False):
             before = _shifted(cell, cells, batch_sizes)  # (tokens, hidden) c_{t-1}
             *first, candidate, output_gate = gates.unflatten(1, (-1, size)).unbind(1)
@@ -106,38 +129,51 @@ class LstmRecurrence(torch.autograd.Function):
             *by_first, by_candidate, by_output = grads.unflatten(1, (-1, size)).unbind(1)
             if len(first) == 1:
                 input_gate = 1 - forget_gate
-                torch.sub(before, candidate, out=by_first[0]).mul_(forget_gate).mul_(input_gate)
+                through_sigmoid(before.to(dtype) - candidate, forget_gate, grad_input=by_first[0])
             else:
                 input_gate = first[0]
-                torch.mul(candidate, input_gate, out=by_first[0]).addcmul_(by_first[0], input_gate, value=-1)
-                torch.mul(before, forget_gate, out=by_first[1]).addcmul_(by_first[1], forget_gate, value=-1)
-            torch.mul(input_gate, candidate, out=by_candidate)
-            torch.addcmul(input_gate, by_candidate, candidate, value=-1, out=by_candidate)
-            torch.mul(output_gate, tanh_cells, out=by_output)
-            by_cell = torch.addcmul(output_gate, by_output, tanh_cells, value=-1)  # of h_t by c_t
-            by_output.addcmul_(by_output, output_gate, value=-1)
+                through_sigmoid(candidate, input_gate, grad_input=by_first[0])
+                through_sigmoid(before.to(dtype), forget_gate, grad_input=by_first[1])
+            through_tanh(input_gate, candidate, grad_input=by_candidate)
+            through_sigmoid(tanh_cells.to(dtype), output_gate, grad_input=by_output)
+            by_cell = torch.ops.aten.tanh_backward(output_gate.to(tanh_cells.dtype), tanh_cells)  # of h_t by c_t
             grad_hidden, grad_cell = grad_hidden.clone(), grad_cell.clone()
-            tensors = (grads.unflatten(1, (-1, size)), grads, grad_outputs, by_cell, forget_gate)
-            steps = (reversed(tensor.split(batch_sizes)) for tensor in tensors)
-            for by_gate, grad, grad_output, output_by_cell, forget in zip(*steps, strict=True):
+            if ctx.quick:
+                recurrent = laid_out(weight_hh.t().contiguous(), batch_sizes[0])
+            parts = grads.unflatten(1, (-1, size))
+            tensors = (grads, parts[:, :-1], *by_first, by_output, grad_outputs, by_cell, forget_gate)
+            steps = zip(*(reversed(tensor.split(batch_sizes)) for tensor in tensors), strict=True)
+            for grad, but_output, *of_first, of_output, grad_output, output_by_cell, forget in steps:
                 # A sequence's rows hold the gradient of its final state until its last step is reached.
                 grad_h, grad_c = grad_hidden[: len(grad)], grad_cell[: len(grad)]
                 grad_h += grad_output
-                by_gate[:, -1].mul_(grad_h)
+                of_output.mul_(grad_h)
                 grad_c.addcmul_(grad_h, output_by_cell)
                 if peephole is not None:
-                    grad_c.addcmul_(by_gate[:, -1], peephole[2])
-                by_gate[:, :-1].mul_(grad_c.unsqueeze(1))
+                    grad_c.addcmul_(of_output, peephole[2])
+                but_output.mul_(grad_c.unsqueeze(1))
                 grad_c.mul_(forget)
                 if peephole is not None:
-                    grad_c.addcmul_(by_gate[:, 0], peephole[0]).addcmul_(by_gate[:, 1], peephole[1])
-                torch.mm(grad, weight_hh, out=grad_h)
+                    grad_c.addcmul_(of_first[0], peephole[0]).addcmul_(of_first[1], peephole[1])
+                if ctx.quick:
+                    grad_h.copy_(times(grad, recurrent, None))
+                else:
+                    torch.mm(grad, weight_hh, out=grad_h)
+            ones = grads.new_ones(len(grads))  # torch's sum over rows is slower
             grad_peephole = None
             if peephole is not None:
                 pairs = ((by_first[0], before), (by_first[1], before), (by_output, cells))
-                grad_peephole = torch.stack([(grad * seen).sum(dim=0) for grad, seen in pairs]).to(peephole.dtype)
-            grad_weight = grads.t() @ _shifted(hidden, outputs, batch_sizes)
-        return grads, grad_weight, grad_peephole, grad_hidden, grad_cell, None
+                grad_peephole = torch.stack([ones.to(cells.dtype) @ (grad * seen) for grad, seen in pairs]).to(peephole.dtype)
+            shifted = _shifted(hidden, outputs, batch_sizes)
+            grad_bias = ones @ grads
+            if ctx.quick:
+                grad_inputs = times(grads, weight_ih.t(), None)
+                grad_ih = times(inputs.t(), grads.t(), None).t()
+                grad_hh = times(shifted.t(), grads.t(), None).t()
+            else:
+                grad_inputs = grads @ weight_ih
+                grad_ih, grad_hh = grads.t() @ inputs, grads.t() @ shifted
+        return grad_inputs, grad_ih, grad_bias, grad_hh, grad_peephole, grad_hidden, grad_cell, None
 
 
 def _shifted(first: torch.Tensor, states: torch.Tensor, batch_sizes: list[int]) -> torch.Tensor:
@@ -201,19 +237,20 @@ class LstmVariant(nn.Module):
         else:
             batch, seq, _ = inputs.shape
             steps, batch_sizes = inputs.transpose(0, 1).flatten(0, 1), [batch] * seq  # (seq * batch, input)
-        projected = F.linear(steps, self.weight_ih_l0, self.bias_ih_l0)  # (tokens, gates * hidden)
-        reduced = projected.dtype in (torch.float16, torch.bfloat16)
-        precise = torch.float32 if reduced else projected.dtype  # what adds up over many steps is kept precise
+        device = steps.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.weight_ih_l0.dtype
+        # What adds up over many steps is kept precise.
+        precise = torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
         if state is None:
-            hidden = projected.new_zeros(batch_sizes[0], self.hidden_size)
+            hidden = steps.new_zeros(batch_sizes[0], self.hidden_size, dtype=dtype)
             cell = hidden.to(precise)
         else:
-            hidden, cell = state[0][0].to(projected.dtype), state[1][0].to(precise)
-        peephole = self.weight_peephole_l0
+            hidden, cell = state[0][0].to(dtype), state[1][0].to(precise)
+        weights = (tensor.to(dtype) for tensor in (self.weight_ih_l0, self.bias_ih_l0, self.weight_hh_l0))
         outputs, last_hidden, last_cell = LstmRecurrence.apply(
-            projected, self.weight_hh_l0.to(projected.dtype), peephole, hidden, cell, batch_sizes
+            steps.to(dtype), *weights, self.weight_peephole_l0, hidden, cell, batch_sizes
         )
-        new_state = (last_hidden[None], last_cell.to(projected.dtype)[None])
+        new_state = (last_hidden[None], last_cell.to(dtype)[None])
         if isinstance(inputs, PackedSequence):
             return PackedSequence(outputs, inputs.batch_sizes), new_state
         return outputs.view(seq, batch, self.hidden_size).transpose(0, 1), new_state
