@@ -160,30 +160,25 @@ class LstmRecurrence(torch.autograd.Function):
             _through_tanh(input_gate, candidate, grad_input=by_candidate)
             _through_sigmoid(tanh_cells.to(dtype), output_gate, grad_input=by_output)
             by_cell = torch.ops.aten.tanh_backward(output_gate.to(tanh_cells.dtype), tanh_cells)  # of h_t by c_t
+            keep = forget_gate  # of c_t by c_{t-1}
             if peephole is not None:
                 to_input, to_forget, to_output = peephole.unbind()
-            grad_hidden, grad_cell = grad_hidden.clone(), grad_cell.clone()
-            if ctx.quick:
-                recurrent = laid_out(weight_hh.t().contiguous(), batch_sizes[0])
-            parts = grads.unflatten(1, (-1, size))
-            tensors = (grads, parts[:, :-1], *by_first, by_output, grad_outputs, by_cell, forget_gate)
+                by_cell.addcmul_(by_output, to_output)
+                keep = torch.addcmul(forget_gate, by_first[0], to_input).addcmul_(by_first[1], to_forget)
+            recurrent = laid_out(weight_hh.t().contiguous(), batch_sizes[0]) if ctx.quick else weight_hh
+            grad_h, grad_c, grad_cell = grad_hidden[:0], grad_cell[:0], grad_cell.clone()
+            tensors = (grads, grads.unflatten(1, (-1, size))[:, :-1], by_output, grad_outputs, by_cell, keep)
             steps = zip(*(reversed(tensor.split(batch_sizes)) for tensor in tensors), strict=True)
-            for grad, but_output, *of_first, of_output, grad_output, output_by_cell, forget in steps:
-                # A sequence's rows hold the gradient of its final state until its last step is reached.
-                grad_h, grad_c = grad_hidden[: len(grad)], grad_cell[: len(grad)]
-                grad_h += grad_output
+            for grad, but_output, of_output, grad_output, output_by_cell, kept in steps:
+                if len(grad) > len(grad_h):  # here sequences end
+                    grad_h = torch.cat([grad_h, grad_hidden[len(grad_h) : len(grad)]])
+                    grad_c = grad_cell[: len(grad)]
+                grad_h.add_(grad_output)
                 of_output.mul_(grad_h)
                 grad_c.addcmul_(grad_h, output_by_cell)
-                if peephole is not None:
-                    grad_c.addcmul_(of_output, to_output)
                 but_output.mul_(grad_c.unsqueeze(1))
-                grad_c.mul_(forget)
-                if peephole is not None:
-                    grad_c.addcmul_(of_first[0], to_input).addcmul_(of_first[1], to_forget)
-                if ctx.quick:
-                    grad_h.copy_(times(grad, recurrent, None))
-                else:
-                    torch.mm(grad, weight_hh, out=grad_h)
+                grad_c.mul_(kept)
+                grad_h = times(grad, recurrent, None) if ctx.quick else grad @ recurrent
             ones = grads.new_ones(len(grads))  # torch's sum over rows is slower than this product
             grad_peephole = None
             if peephole is not None:
@@ -198,7 +193,7 @@ class LstmRecurrence(torch.autograd.Function):
             else:
                 grad_inputs = grads @ weight_ih if for_inputs else None
                 grad_ih, grad_hh = grads.t() @ inputs, grads.t() @ shifted
-        return grad_inputs, grad_ih, ones @ grads, grad_hh, grad_peephole, grad_hidden, grad_cell, None
+        return grad_inputs, grad_ih, ones @ grads, grad_hh, grad_peephole, grad_h, grad_c, None
 
 
 def _shifted(first: torch.Tensor, states: torch.Tensor, batch_sizes: list[int]) -> torch.Tensor:
