@@ -152,7 +152,8 @@ class LstmRecurrence(torch.autograd.Function):
             *by_first, by_candidate, by_output = grads.unflatten(1, (-1, size)).unbind(1)
             if len(first) == 1:
                 input_gate = 1 - forget_gate
-                _through_sigmoid(before.to(dtype) - candidate, forget_gate, grad_input=by_first[0])
+                torch.sub(before, candidate, out=by_first[0])
+                _through_sigmoid(by_first[0], forget_gate, grad_input=by_first[0])
             else:
                 input_gate = first[0]
                 _through_sigmoid(candidate, input_gate, grad_input=by_first[0])
