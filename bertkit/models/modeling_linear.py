@@ -13,7 +13,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 _FEWEST_ROWS = 64  # with less, nothing is gained
-_HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 class Linear(nn.Linear):
@@ -28,7 +28,7 @@ class Linear(nn.Linear):
 
 def _is_quicker(input: torch.Tensor, weight: torch.Tensor) -> bool:
     return (
-        _HAS_ONEDNN
+        HAS_ONEDNN
         and torch.is_grad_enabled()
         and input.device.type == "cpu"
         and input.dtype == weight.dtype == torch.float32
@@ -39,9 +39,14 @@ def _is_quicker(input: torch.Tensor, weight: torch.Tensor) -> bool:
     )
 
 
-def _times(left: torch.Tensor, right: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+def times(left: torch.Tensor, right: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """Return left rightᵀ + bias by oneDNN, for (rows, k) and (n, k)."""
     return torch.ops.mkldnn._linear_pointwise(left, right, bias, "none", [], "")
+
+
+def laid_out(weight: torch.Tensor, rows: int) -> torch.Tensor:
+    """Return a copy of weight (n, k) in oneDNN's layout, as the right side of `times` with so many rows on the left."""
+    return torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows)
 
 
 class _Linear(torch.autograd.Function):
@@ -49,8 +54,7 @@ class _Linear(torch.autograd.Function):
     def forward(ctx: Any, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(input, weight)
         rows = input.flatten(0, -2)
-        laid_out = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), len(rows))
-        return _times(rows, laid_out, bias).view(*input.shape[:-1], -1)
+        return times(rows, laid_out(weight, len(rows)), bias).view(*input.shape[:-1], -1)
 
     @staticmethod
     @once_differentiable
@@ -58,7 +62,7 @@ class _Linear(torch.autograd.Function):
         input, weight = ctx.saved_tensors
         grads, rows = grad_output.flatten(0, -2), input.flatten(0, -2)
         for_input, for_weight, for_bias = ctx.needs_input_grad
-        grad_input = _times(grads, weight.t(), None).view(input.shape) if for_input else None
+        grad_input = times(grads, weight.t(), None).view(input.shape) if for_input else None
         grad_weight = grads.t() @ rows if for_weight else None
         grad_bias = grads.new_ones(len(grads)) @ grads if for_bias else None
         return grad_input, grad_weight, grad_bias

@@ -12,6 +12,7 @@ https://arxiv.org/abs/1503.04069 (both, compared). At step t, for an input x:
 
 Autograd would record a dozen small operations a step. Here only what is recurrent is done step by step, one matrix product and
 the gates, forwards and backwards, in buffers that are there before the first step; all else is done for all steps at once.
+In float32 on CPUs the products are oneDNN's, as those of `nn.LSTM` are; see `Linear`.
 """
 
 import math
@@ -22,6 +23,34 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils.rnn import PackedSequence
+
+from .modeling_linear import HAS_ONEDNN, laid_out, times
+
+_NARROWEST = 64  # units; with less, or with fewer rows a step, nothing is gained
+_FEWEST_ROWS = 4
+_through_sigmoid = torch.ops.aten.sigmoid_backward.grad_input
+_through_tanh = torch.ops.aten.tanh_backward.grad_input
+
+
+def _is_quicker(inputs: torch.Tensor, weights: tuple[torch.Tensor, ...], batch_sizes: list[int]) -> bool:
+    """Say whether oneDNN's products, which each take ten microseconds to start, pay."""
+    return (
+        HAS_ONEDNN
+        and inputs.device.type == "cpu"
+        and all(tensor.dtype == torch.float32 for tensor in (inputs, *weights))
+        and all(type(weight) in (torch.Tensor, nn.Parameter) for weight in weights)  # neither sharded nor quantised
+        and weights[-1].shape[1] >= _NARROWEST
+        and len(inputs) >= _FEWEST_ROWS * len(batch_sizes)
+        and not torch.compiler.is_compiling()
+    )
+
+
+def _tanh(values: torch.Tensor, minus_one: torch.Tensor | None, out: torch.Tensor) -> torch.Tensor:
+    """Write tanh(values); with `minus_one` as 2 sigmoid(2 values) - 1, which torch does in a third of the time on CPUs."""
+    if minus_one is None:
+        return torch.tanh(values, out=out)
+    torch.add(values, values, out=out).sigmoid_()
+    return torch.add(minus_one, out, alpha=2, out=out)
 
 
 class LstmRecurrence(torch.autograd.Function):
@@ -34,7 +63,9 @@ class LstmRecurrence(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        projected: torch.Tensor,
+        inputs: torch.Tensor,
+        weight_ih: torch.Tensor,
+        bias: torch.Tensor,
         weight_hh: torch.Tensor,
         peephole: torch.Tensor | None,
         hidden: torch.Tensor,
@@ -45,7 +76,9 @@ class LstmRecurrence(torch.autograd.Function):
 
         Args:
             ctx: keeps what the gradient needs.
-            projected: (tokens, gates * hidden) the share of inputs and bias in the gates.
+            inputs: (tokens, input).
+            weight_ih: (gates * hidden, input).
+            bias: (gates * hidden).
             weight_hh: (gates * hidden, hidden).
             peephole: (3, hidden) of the input, forget and output gate, or None.
             hidden: (sequences, hidden) h before the first step.
@@ -56,36 +89,49 @@ class LstmRecurrence(torch.autograd.Function):
             h of every step (tokens, hidden), and h and c after each sequence's last step (sequences, hidden).
         """
         size = hidden.shape[1]
-        outputs = projected.new_empty(len(projected), size)
-        cells = cell.new_empty(len(projected), size)
-        tanh_cells = torch.empty_like(cells)
-        gates = torch.empty_like(projected)
-        recurrent = weight_hh.t()
-        last_hidden, last_cell = hidden, cell
-        with torch.autocast(projected.device.type, enabled=False):
-            steps = (tensor.split(batch_sizes) for tensor in (projected, gates, cells, tanh_cells, outputs))
-            for share, gate, new_cell, tanh_cell, new_hidden in zip(*steps, strict=True):
-                last_hidden, last_cell = last_hidden[: len(gate)], last_cell[: len(gate)]
-                torch.addmm(share, last_hidden, recurrent, out=gate)
-                *first, candidate, output_gate = gate.unflatten(1, (-1, size)).unbind(1)  # (sequences, hidden) each
-                if peephole is not None:
-                    for by_cell, weight in zip(first, peephole[:2], strict=True):
-                        by_cell.addcmul_(weight, last_cell)
-                gate[:, : len(first) * size].sigmoid_()
-                candidate.tanh_()
+        quick = _is_quicker(inputs, (weight_ih, bias, weight_hh), batch_sizes)
+        with torch.autocast(inputs.device.type, enabled=False):
+            # The inputs' share of all gates; step by step it becomes the gates.
+            if quick:
+                gates = times(inputs, laid_out(weight_ih, len(inputs)), bias)  # (tokens, gates * hidden)
+                recurrent = laid_out(weight_hh, batch_sizes[0])
+            else:
+                gates, recurrent = F.linear(inputs, weight_ih, bias), weight_hh.t()
+            minus_one = gates.new_tensor(-1.0) if quick else None
+            outputs = gates.new_empty(len(gates), size)
+            cells = cell.new_empty(len(gates), size)
+            tanh_cells = torch.empty_like(cells)
+            if peephole is not None:
+                to_input, to_forget, to_output = peephole.unbind()
+            last_hidden, last_cell = hidden, cell
+            parts = gates.unflatten(1, (-1, size))  # (tokens, gates, hidden)
+            tensors = (gates, gates[:, : -2 * size], *parts.unbind(1), cells, tanh_cells, outputs)
+            steps = zip(*(tensor.split(batch_sizes) for tensor in tensors), strict=True)
+            for gate, by_sigmoid, *first, candidate, output_gate, new_cell, tanh_cell, new_hidden in steps:
+                if len(gate) < len(last_hidden):
+                    last_hidden, last_cell = last_hidden[: len(gate)], last_cell[: len(gate)]
+                if quick:
+                    gate.add_(times(last_hidden, recurrent, None))
+                else:
+                    gate.addmm_(last_hidden, recurrent)
                 forget_gate = first[-1]
+                if peephole is not None:
+                    first[0].addcmul_(to_input, last_cell)
+                    forget_gate.addcmul_(to_forget, last_cell)
+                by_sigmoid.sigmoid_()
+                _tanh(candidate, minus_one, out=candidate)
                 if len(first) == 1:
                     torch.lerp(candidate.to(cell.dtype), last_cell, forget_gate.to(cell.dtype), out=new_cell)
                 else:
                     torch.mul(forget_gate, last_cell, out=new_cell).addcmul_(first[0], candidate)
                 if peephole is not None:
-                    output_gate.addcmul_(peephole[2], new_cell)
+                    output_gate.addcmul_(to_output, new_cell)
                 output_gate.sigmoid_()
-                torch.mul(output_gate, torch.tanh(new_cell, out=tanh_cell), out=new_hidden)
+                torch.mul(output_gate, _tanh(new_cell, minus_one, out=tanh_cell), out=new_hidden)
                 last_hidden, last_cell = new_hidden, new_cell
-        ends = _last_steps(batch_sizes).to(projected.device)
-        ctx.save_for_backward(weight_hh, peephole, hidden, cell, gates, outputs, cells, tanh_cells, ends)
-        ctx.batch_sizes = batch_sizes
+        ends = _last_steps(batch_sizes).to(inputs.device)
+        ctx.save_for_backward(inputs, weight_ih, weight_hh, peephole, hidden, cell, gates, outputs, cells, tanh_cells)
+        ctx.batch_sizes, ctx.quick = batch_sizes, quick
         return outputs, outputs[ends], cells[ends]
 
     @staticmethod
@@ -93,9 +139,9 @@ class LstmRecurrence(torch.autograd.Function):
     def backward(
         ctx: Any, grad_outputs: torch.Tensor, grad_hidden: torch.Tensor, grad_cell: torch.Tensor
     ) -> tuple[torch.Tensor | None, ...]:
-        """Walk back through the steps."""
-        weight_hh, peephole, hidden, cell, gates, outputs, cells, tanh_cells, _ = ctx.saved_tensors
-        size, batch_sizes = hidden.shape[1], ctx.batch_sizes
+        """Walk back through the steps; everything that is not recurrent is computed for all steps before or after."""
+        inputs, weight_ih, weight_hh, peephole, hidden, cell, gates, outputs, cells, tanh_cells = ctx.saved_tensors
+        size, batch_sizes, dtype = hidden.shape[1], ctx.batch_sizes, gates.dtype
         with torch.autocast(gates.device.type, enabled=False):
             before = _shifted(cell, cells, batch_sizes)  # (tokens, hidden) c_{t-1}
             *first, candidate, output_gate = gates.unflatten(1, (-1, size)).unbind(1)
@@ -106,38 +152,49 @@ class LstmRecurrence(torch.autograd.Function):
             *by_first, by_candidate, by_output = grads.unflatten(1, (-1, size)).unbind(1)
             if len(first) == 1:
                 input_gate = 1 - forget_gate
-                torch.sub(before, candidate, out=by_first[0]).mul_(forget_gate).mul_(input_gate)
+                torch.sub(before, candidate, out=by_first[0])
+                _through_sigmoid(by_first[0], forget_gate, grad_input=by_first[0])
             else:
                 input_gate = first[0]
-                torch.mul(candidate, input_gate, out=by_first[0]).addcmul_(by_first[0], input_gate, value=-1)
-                torch.mul(before, forget_gate, out=by_first[1]).addcmul_(by_first[1], forget_gate, value=-1)
-            torch.mul(input_gate, candidate, out=by_candidate)
-            torch.addcmul(input_gate, by_candidate, candidate, value=-1, out=by_candidate)
-            torch.mul(output_gate, tanh_cells, out=by_output)
-            by_cell = torch.addcmul(output_gate, by_output, tanh_cells, value=-1)  # of h_t by c_t
-            by_output.addcmul_(by_output, output_gate, value=-1)
-            grad_hidden, grad_cell = grad_hidden.clone(), grad_cell.clone()
-            tensors = (grads.unflatten(1, (-1, size)), grads, grad_outputs, by_cell, forget_gate)
-            steps = (reversed(tensor.split(batch_sizes)) for tensor in tensors)
-            for by_gate, grad, grad_output, output_by_cell, forget in zip(*steps, strict=True):
-                # A sequence's rows hold the gradient of its final state until its last step is reached.
-                grad_h, grad_c = grad_hidden[: len(grad)], grad_cell[: len(grad)]
-                grad_h += grad_output
-                by_gate[:, -1].mul_(grad_h)
+                _through_sigmoid(candidate, input_gate, grad_input=by_first[0])
+                _through_sigmoid(before.to(dtype), forget_gate, grad_input=by_first[1])
+            _through_tanh(input_gate, candidate, grad_input=by_candidate)
+            _through_sigmoid(tanh_cells.to(dtype), output_gate, grad_input=by_output)
+            by_cell = torch.ops.aten.tanh_backward(output_gate.to(tanh_cells.dtype), tanh_cells)  # of h_t by c_t
+            keep = forget_gate  # of c_t by c_{t-1}
+            if peephole is not None:
+                to_input, to_forget, to_output = peephole.unbind()
+                by_cell.addcmul_(by_output, to_output)
+                keep = torch.addcmul(forget_gate, by_first[0], to_input).addcmul_(by_first[1], to_forget)
+            recurrent = laid_out(weight_hh.t().contiguous(), batch_sizes[0]) if ctx.quick else weight_hh
+            grad_h, grad_c, grad_cell = grad_hidden[:0], grad_cell[:0], grad_cell.clone()
+            tensors = (grads, grads.unflatten(1, (-1, size))[:, :-1], by_output, grad_outputs, by_cell, keep)
+            steps = zip(*(reversed(tensor.split(batch_sizes)) for tensor in tensors), strict=True)
+            for grad, but_output, of_output, grad_output, output_by_cell, kept in steps:
+                if len(grad) > len(grad_h):  # here sequences end
+                    grad_h = torch.cat([grad_h, grad_hidden[len(grad_h) : len(grad)]])
+                    grad_c = grad_cell[: len(grad)]
+                grad_h.add_(grad_output)
+                of_output.mul_(grad_h)
                 grad_c.addcmul_(grad_h, output_by_cell)
-                if peephole is not None:
-                    grad_c.addcmul_(by_gate[:, -1], peephole[2])
-                by_gate[:, :-1].mul_(grad_c.unsqueeze(1))
-                grad_c.mul_(forget)
-                if peephole is not None:
-                    grad_c.addcmul_(by_gate[:, 0], peephole[0]).addcmul_(by_gate[:, 1], peephole[1])
-                torch.mm(grad, weight_hh, out=grad_h)
+                but_output.mul_(grad_c.unsqueeze(1))
+                grad_c.mul_(kept)
+                grad_h = times(grad, recurrent, None) if ctx.quick else grad @ recurrent
+            ones = grads.new_ones(len(grads))  # torch's sum over rows is slower than this product
             grad_peephole = None
             if peephole is not None:
                 pairs = ((by_first[0], before), (by_first[1], before), (by_output, cells))
-                grad_peephole = torch.stack([(grad * seen).sum(dim=0) for grad, seen in pairs]).to(peephole.dtype)
-            grad_weight = grads.t() @ _shifted(hidden, outputs, batch_sizes)
-        return grads, grad_weight, grad_peephole, grad_hidden, grad_cell, None
+                sums = [ones.to(cells.dtype) @ (grad * seen) for grad, seen in pairs]
+                grad_peephole = torch.stack(sums).to(peephole.dtype)
+            shifted, for_inputs = _shifted(hidden, outputs, batch_sizes), ctx.needs_input_grad[0]
+            if ctx.quick:
+                grad_inputs = times(grads, weight_ih.t(), None) if for_inputs else None
+                # This way round the smaller factor is the one that oneDNN lays out.
+                grad_ih, grad_hh = (times(seen.t(), grads.t(), None).t() for seen in (inputs, shifted))
+            else:
+                grad_inputs = grads @ weight_ih if for_inputs else None
+                grad_ih, grad_hh = grads.t() @ inputs, grads.t() @ shifted
+        return grad_inputs, grad_ih, ones @ grads, grad_hh, grad_peephole, grad_h, grad_c, None
 
 
 def _shifted(first: torch.Tensor, states: torch.Tensor, batch_sizes: list[int]) -> torch.Tensor:
@@ -201,19 +258,20 @@ class LstmVariant(nn.Module):
         else:
             batch, seq, _ = inputs.shape
             steps, batch_sizes = inputs.transpose(0, 1).flatten(0, 1), [batch] * seq  # (seq * batch, input)
-        projected = F.linear(steps, self.weight_ih_l0, self.bias_ih_l0)  # (tokens, gates * hidden)
-        reduced = projected.dtype in (torch.float16, torch.bfloat16)
-        precise = torch.float32 if reduced else projected.dtype  # what adds up over many steps is kept precise
+        device = steps.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.weight_ih_l0.dtype
+        # What adds up over many steps is kept precise.
+        precise = torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
         if state is None:
-            hidden = projected.new_zeros(batch_sizes[0], self.hidden_size)
+            hidden = steps.new_zeros(batch_sizes[0], self.hidden_size, dtype=dtype)
             cell = hidden.to(precise)
         else:
-            hidden, cell = state[0][0].to(projected.dtype), state[1][0].to(precise)
-        peephole = self.weight_peephole_l0
+            hidden, cell = state[0][0].to(dtype), state[1][0].to(precise)
+        weights = (tensor.to(dtype) for tensor in (self.weight_ih_l0, self.bias_ih_l0, self.weight_hh_l0))
         outputs, last_hidden, last_cell = LstmRecurrence.apply(
-            projected, self.weight_hh_l0.to(projected.dtype), peephole, hidden, cell, batch_sizes
+            steps.to(dtype), *weights, self.weight_peephole_l0, hidden, cell, batch_sizes
         )
-        new_state = (last_hidden[None], last_cell.to(projected.dtype)[None])
+        new_state = (last_hidden[None], last_cell.to(dtype)[None])
         if isinstance(inputs, PackedSequence):
             return PackedSequence(outputs, inputs.batch_sizes), new_state
         return outputs.view(seq, batch, self.hidden_size).transpose(0, 1), new_state

@@ -51,7 +51,7 @@ def test_frozen_parameters_get_no_gradient_and_inputs_still_do():
     assert layer.weight.grad is None and layer.bias.grad is None
 
 
-@pytest.mark.skipif(not modeling_linear._HAS_ONEDNN, reason="torch was built without oneDNN")
+@pytest.mark.skipif(not modeling_linear.HAS_ONEDNN, reason="torch was built without oneDNN")
 def test_it_is_used_in_training_in_full_precision_only(monkeypatch):
     layer, states, calls = Linear(8, 8), torch.zeros(100, 8), []
     quicker = modeling_linear._Linear.apply

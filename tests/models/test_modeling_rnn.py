@@ -1,12 +1,15 @@
 """RNN language models against torch's modules and the equations; packing, state, dropout and generation."""
 
+import statistics
+import time
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
-from bertkit.models import build_config, build_model, load_model
+from bertkit.models import build_config, build_model, load_model, modeling_linear, modeling_lstm_variants
 from bertkit.models.modeling_lstm_variants import CoupledLstm, PeepholeLstm
 from bertkit.models.modeling_recurrent import CELLS, TORCH_CELLS, LockedDropout
 from bertkit.models.modeling_state import StateCache
@@ -116,6 +119,99 @@ def test_gradients_of_variants_over_sequences_of_several_lengths_pass_gradcheck(
     sequences = [torch.randn(length, 3).double() for length in (4, 2, 2)]
     values = [value.detach().requires_grad_() for value in (*state, *sequences, *cell.parameters())]
     assert torch.autograd.gradcheck(run, values)
+
+
+def gradients_of(cell, sequences, state, direction):
+    """Outputs and gradients of everything, for sequences of several lengths."""
+    values = [value.detach().requires_grad_() for value in (*sequences, *state)]
+    outputs, (last_h, last_c) = cell(pack_sequence(values[:-2]), tuple(values[-2:]))
+    results = [outputs.data, last_h, last_c]
+    loss = (outputs.data * direction).sum() + last_h.square().sum() + last_c.sin().sum()
+    return results + list(torch.autograd.grad(loss, [*values, *cell.parameters()]))
+
+
+needs_onednn = pytest.mark.skipif(not modeling_linear.HAS_ONEDNN, reason="torch was built without oneDNN")
+several_lengths = [(40,) * 6, (30, 30, 29, 17, 12, 5, 1)]
+
+
+def long_sequences(variant, lengths):
+    torch.manual_seed(0)
+    cell = variant(48, 64)
+    sequences, state = [torch.randn(length, 48) for length in lengths], torch.randn(2, 1, len(lengths), 64)
+    return cell, sequences, state, torch.randn(sum(lengths), 64)
+
+
+def spied(monkeypatch):
+    """Collects whether oneDNN's products were taken."""
+    choices, choose = [], modeling_lstm_variants._is_quicker
+    monkeypatch.setattr(
+        modeling_lstm_variants, "_is_quicker", lambda *args: choices.append(choose(*args)) or choices[-1]
+    )
+    return choices
+
+
+@needs_onednn
+@every_variant
+@pytest.mark.parametrize("lengths", several_lengths, ids=str)
+def test_products_of_onednn_give_outputs_and_gradients_of_double_precision(variant, lengths, monkeypatch):
+    cell, sequences, state, direction = long_sequences(variant, lengths)
+    choices = spied(monkeypatch)
+    got = gradients_of(cell, sequences, state, direction)
+    doubles = [[value.double() for value in values] for values in (sequences, state)]
+    expected = gradients_of(cell.double(), *doubles, direction.double())
+    assert choices == [True, False]
+    for ours, theirs in zip(got, expected, strict=True):
+        torch.testing.assert_close(ours, theirs.float(), rtol=1e-5, atol=2e-6 * theirs.abs().max().item() + 1e-6)
+
+
+@needs_onednn
+@every_variant
+def test_products_of_onednn_do_not_depend_on_where_weights_lie(variant):
+    cell, sequences, state, direction = long_sequences(variant, several_lengths[1])
+    expected = gradients_of(cell, sequences, state, direction)
+    for offset in (1, 3, 4, 8):
+        for parameter in cell.parameters():
+            moved = torch.empty(parameter.numel() + 16)[offset : offset + parameter.numel()]
+            parameter.data = moved.view_as(parameter).copy_(parameter.data)
+        for ours, theirs in zip(gradients_of(cell, sequences, state, direction), expected, strict=True):
+            assert torch.equal(ours, theirs)
+
+
+@needs_onednn
+def test_products_of_onednn_are_left_where_they_do_not_pay_or_do_not_apply(monkeypatch):
+    cell, inputs, choices = CoupledLstm(8, 64), torch.randn(4, 20, 8), spied(monkeypatch)
+    cell(inputs)
+    cell(inputs[:3])
+    CoupledLstm(8, 63)(inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert cell(inputs)[0].dtype == torch.bfloat16
+    cell.double()(inputs.double())
+    assert choices == [True, False, False, False, False]
+
+
+@every_variant
+def test_inputs_and_weights_without_a_gradient_get_none(variant):
+    cell, inputs = variant(8, 64), torch.randn(4, 20, 8)
+    cell(inputs)[0].sum().backward()
+    assert inputs.grad is None and all(parameter.grad is not None for parameter in cell.parameters())
+    frozen, inputs = variant(8, 64).requires_grad_(False), inputs.requires_grad_()
+    frozen(inputs)[0].sum().backward()
+    assert inputs.grad is not None and all(parameter.grad is None for parameter in frozen.parameters())
+
+
+@pytest.mark.slow  # measures time, which a busy machine spoils
+@every_variant
+def test_a_step_takes_at_most_one_and_a_half_times_that_of_torchs_lstm(variant):
+    inputs = torch.randn(32, 64, 256, requires_grad=True)
+    sides = (variant(256, 256), nn.LSTM(256, 256, batch_first=True))
+
+    def seconds(cell):
+        begin = time.process_time()
+        cell(inputs)[0].sum().backward()
+        return time.process_time() - begin
+
+    rounds = [[seconds(cell) for cell in sides] for _ in range(11)]  # in turns, so that both meet the same load
+    assert statistics.median(ours / theirs for ours, theirs in rounds[1:]) < 1.5
 
 
 def test_a_peephole_lstm_that_sees_nothing_is_an_lstm():
