@@ -1,7 +1,14 @@
 """Features: a frozen checkpoint turns texts into vectors."""
 
 from bertkit.features.batches import cut_batches
-from bertkit.features.encode import FeatureExtractor, Vectors, extract_features, extract_word_features, load_encoder
+from bertkit.features.encode import (
+    FeatureExtractor,
+    Vectors,
+    extract_features,
+    extract_word_features,
+    load_encoder,
+    load_encoder_tokenizer,
+)
 from bertkit.features.files import OUTPUT_FORMS, output_form, save_features
 from bertkit.features.folder import Features, open_features
 from bertkit.features.pooling import pool
@@ -29,6 +36,7 @@ __all__ = [
     "extract_features",
     "extract_word_features",
     "load_encoder",
+    "load_encoder_tokenizer",
     "open_features",
     "output_form",
     "pool",

@@ -51,6 +51,25 @@ def load_encoder(checkpoint: str | Path) -> PreTrainedModel:
     return cast("PreTrainedModel", (model if hasattr(model, "scalar_mix") else model.base_model).float())
 
 
+def load_encoder_tokenizer(checkpoint: str | Path) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a checkpoint, also the one of an ELMo that spells its words.
+
+    Args:
+        checkpoint: folder or Hub name of the checkpoint.
+
+    Raises:
+        ValueError: there is none, or it is no fast tokenizer.
+    """
+    from bertkit.hub.checkpoints import checkpoint_folder, saved_family
+    from bertkit.models import ElmoCharacterTokenizer
+    from bertkit.tokenization import load_tokenizer
+
+    folder = checkpoint_folder(str(checkpoint))
+    if saved_family(folder) == "elmo" and not (folder / "tokenizer.json").is_file():
+        return ElmoCharacterTokenizer.from_pretrained(folder)
+    return load_tokenizer(folder)
+
+
 class Vectors(NamedTuple):
     """Vectors of texts, or of their words or tokens, in the order of the texts."""
 
@@ -67,7 +86,7 @@ class FeatureExtractor:
 
     Args:
         model: a model of a bertkit family, with or without a head; it computes where it is, without dropout.
-        tokenizer: a fast tokenizer, the model's.
+        tokenizer: the model's, a fast one or that of an ELMo that spells its words.
         settings: what a vector is.
         pairs: whether texts come in pairs.
 
@@ -216,7 +235,7 @@ def extract_features(
 
     Args:
         model: a model of a bertkit family, with or without a head; it computes where it is, without dropout.
-        tokenizer: a fast tokenizer, the model's.
+        tokenizer: the model's, a fast one or that of an ELMo that spells its words.
         texts: the texts; an empty one has its special tokens only.
         text_pairs: the second text of each pair.
         pooling: see `FeatureSettings.pooling`.
@@ -311,7 +330,7 @@ def _layer_mix(model: PreTrainedModel, num_layers: int) -> ScalarMix:
 
 
 def _check_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    from bertkit.models import FAMILIES, family_of
+    from bertkit.models import FAMILIES, ElmoCharacterTokenizer, family_of
 
     if family_of(model.config) is None:
         raise ValueError(
@@ -320,7 +339,7 @@ def _check_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> No
         )
     if model.config.is_encoder_decoder:
         raise ValueError(f"{type(model).__name__} translates and has no features; give a model that reads one text")
-    if not tokenizer.is_fast:
+    if not tokenizer.is_fast and not isinstance(tokenizer, ElmoCharacterTokenizer):
         raise ValueError(f"{type(tokenizer).__name__} is not a fast tokenizer; give one saved with a tokenizer.json")
     if len(tokenizer) > model.config.vocab_size:
         raise ValueError(

@@ -106,7 +106,7 @@ def tokenize(
     """Tokenize texts and find out which tokens each vector is made of.
 
     Args:
-        tokenizer: a fast tokenizer.
+        tokenizer: a fast tokenizer, or one that spells words.
         texts: the texts.
         text_pairs: the second text of each pair.
         settings: what a vector is.
@@ -153,6 +153,8 @@ def _tokenize_some(
     settings: FeatureSettings,
     max_length: int,
 ) -> list[_Text]:
+    if not tokenizer.is_fast:
+        return [_spell(tokenizer, text, settings, max_length) for text in texts]
     by_spaces = settings.words == "spaces"
     given: Sequence[str | list[str]] = [text.split() for text in texts] if by_spaces else texts
     batch = tokenizer(
@@ -167,6 +169,24 @@ def _tokenize_some(
         )
         for encoding, text in zip(batch.encodings or (), given, strict=True)
     ]
+
+
+def _spell(tokenizer: PreTrainedTokenizerBase, text: str, settings: FeatureSettings, max_length: int) -> _Text:
+    """Tokenize a text by a tokenizer that spells the words between spaces, which are its tokens."""
+    words = text.split()
+    spelt: Any = tokenizer(text, truncation=True, max_length=max_length)["input_ids"]
+    of_token = np.arange(-1, len(spelt) - 1, dtype=np.int32)  # a token stands before the first word and behind the last
+    of_token[-1] = -1
+    is_cut = len(spelt) < len(words) + 2
+    types = np.zeros(len(spelt), dtype=np.int32)
+    if settings.level == "text":
+        return _Text(spelt, types, np.zeros(len(spelt), dtype=np.int32), 1, [], is_cut)
+    if settings.level == "token":
+        tokens: Any = tokenizer.convert_ids_to_tokens(spelt)
+        return _Text(spelt, types, np.arange(len(spelt), dtype=np.int32), len(spelt), tokens, is_cut)
+    if settings.words == "tokenizer":
+        words = words[: len(spelt) - 2]
+    return _Text(spelt, types, of_token, len(words), words, is_cut)
 
 
 def _parts(encoding: Encoding, text: str | list[str], settings: FeatureSettings) -> tuple[np.ndarray, int, list[str]]:

@@ -107,9 +107,15 @@ def write_features(options: "Namespace") -> None:
     """
     from transformers.utils import logging
 
-    from bertkit.features import FeatureExtractor, FeatureSettings, ShardSettings, load_encoder, output_form
+    from bertkit.features import (
+        FeatureExtractor,
+        FeatureSettings,
+        ShardSettings,
+        load_encoder,
+        load_encoder_tokenizer,
+        output_form,
+    )
     from bertkit.hub.checkpoints import checkpoint_folder
-    from bertkit.tokenization import load_tokenizer
     from bertkit.training.processes import join_processes
 
     # Before all work: what cannot be written, or says nothing.
@@ -137,7 +143,7 @@ def write_features(options: "Namespace") -> None:
         folder = checkpoint_folder(options.checkpoint)
     extractor = FeatureExtractor(
         load_encoder(folder).to(processes.device),
-        load_tokenizer(folder),
+        load_encoder_tokenizer(folder),
         settings,
         pairs=options.text_pair_column is not None,
     )

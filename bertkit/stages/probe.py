@@ -63,10 +63,9 @@ def probe(options: "Namespace") -> None:
     from transformers.utils.logging import disable_progress_bar
 
     from bertkit.evaluation.probing import fit_probe
-    from bertkit.features import FeatureExtractor, FeatureSettings, load_encoder
+    from bertkit.features import FeatureExtractor, FeatureSettings, load_encoder, load_encoder_tokenizer
     from bertkit.hub.checkpoints import checkpoint_folder
     from bertkit.tasks.labelled_data import load_parts, most_frequent
-    from bertkit.tokenization import load_tokenizer
     from bertkit.training.processes import join_processes
 
     disable_progress_bar()
@@ -78,7 +77,7 @@ def probe(options: "Namespace") -> None:
     labels = {part: [example.label for example in examples] for part, examples in parts.items()}
     if len(set(labels["train"])) < 2:
         raise ConfigError(f"all of data.train is labelled {labels['train'][0]!r}; give text of two labels at least")
-    model, tokenizer = load_encoder(folder).to(processes.device), load_tokenizer(folder)
+    model, tokenizer = load_encoder(folder).to(processes.device), load_encoder_tokenizer(folder)
     pairs = options.data.text_pair_column is not None
     settings: dict[str, Any] = {
         "pooling": options.pooling,

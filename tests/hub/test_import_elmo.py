@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
 from bertkit import cli
-from bertkit.features import extract_features, load_encoder
+from bertkit.features import extract_features, extract_word_features, load_encoder, load_encoder_tokenizer
 from bertkit.hub.allenai_elmo import load_allenai_elmo
 from bertkit.models import FAMILIES, ElmoCharacterTokenizer, build_config, build_model, load_model
 from bertkit.tokenization import load_tokenizer, save_tokenizer
@@ -217,6 +217,26 @@ print(model(**inputs).last_hidden_state.flatten().tolist())
     torch.testing.assert_close(actual, expected)
     copied = {path.name for path in made_up.glob("*.py")}
     assert copied == {path.name for path in (tmp_path / "again").glob("*.py")} and "tokenization_elmo.py" in copied
+
+
+def test_features_of_spelt_words_are_the_models_states(made_up, tmp_path):
+    model, tokenizer = load_encoder(made_up), load_encoder_tokenizer(made_up)
+    texts = ["An exceptionally-long-word , né 漢字 .", "", "Two words", "one"]
+    states = [model(**tokenizer([text], return_tensors="pt"), output_hidden_states=True) for text in texts]
+    last = [output.hidden_states[-1][0].detach().numpy() for output in states]
+    of_texts = extract_features(model, tokenizer, texts, quiet=True)
+    np.testing.assert_allclose(of_texts, np.stack([array.mean(0) for array in last]), atol=1e-5, rtol=1e-5)
+    of_words = extract_word_features(model, tokenizer, texts, quiet=True)
+    assert of_words.words == [text.split() for text in texts]
+    np.testing.assert_allclose(of_words.vectors, np.concatenate([array[1:-1] for array in last]), atol=1e-5, rtol=1e-5)
+    cut = extract_word_features(model, tokenizer, texts, words="spaces", max_length=4, quiet=True)
+    assert (
+        cut.words == of_words.words
+        and np.isnan(cut.vectors).any(axis=1).tolist() == [False] * 2 + [True] * 4 + [False] * 3
+    )
+    (tmp_path / "in.txt").write_text("\n".join(texts) + "\n")
+    assert cli.main(["features", str(made_up), f"{tmp_path}/in.txt", "--output", f"{tmp_path}/o.npz", "--quiet"]) == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "o.npz")["features"], of_texts)
 
 
 def test_an_elmo_trained_on_wordpiece_keeps_its_wordpiece_tokenizer(tmp_path):
