@@ -58,7 +58,7 @@ def load_encoder_tokenizer(checkpoint: str | Path) -> PreTrainedTokenizerBase:
         checkpoint: folder or Hub name of the checkpoint.
 
     Raises:
-        ValueError: there is none, or it is no fast tokenizer.
+        ValueError: there is none, or it is neither fast nor spells words.
     """
     import bertkit.models  # noqa: F401 (a tokenizer beside a model of bertkit loads without a question once it is known)
     from bertkit.hub.checkpoints import checkpoint_folder

@@ -45,8 +45,8 @@ class SpeltEncoding(dict[str, Any]):
 class SpeltWords:
     """A tokenizer that spells words, asked like a fast one: each word that differs from all before gets the next number.
 
-    The numbers mean something together with `spellings` only. They are never seen by a model, which is given the
-    characters that they stand for.
+    The numbers mean something together with `spellings` only. No model sees them: it is given the characters that they
+    stand for.
 
     Args:
         tokenizer: splits texts at white space and makes of a word a list of characters, `ElmoCharacterTokenizer`.
