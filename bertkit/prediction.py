@@ -79,7 +79,7 @@ class Predictor:
         import bertkit.models  # noqa: F401 (a tokenizer beside a model of bertkit loads without a question)
         from bertkit.embeddings.bag_of_words import load_bag_of_words
         from bertkit.hub.checkpoints import checkpoint_folder, load_checkpoint, saved_auto_class
-        from bertkit.tokenization import load_tokenizer
+        from bertkit.tokenization import load_any_tokenizer, load_tokenizer
 
         self.folder = checkpoint_folder(str(checkpoint))
         self.arguments = PredictionArguments(**settings)
@@ -95,7 +95,8 @@ class Predictor:
                 f"{self.folder} has no head to ask ({self.auto_class or 'none'}); give a fine-tuned checkpoint, a masked or "
                 "causal language model, or a model that translates"
             )
-        self.tokenizer: Any = load_tokenizer(self.folder, require=("pad_token",))
+        load = load_tokenizer if self.task_class is None else load_any_tokenizer
+        self.tokenizer: Any = load(self.folder, require=("pad_token",))
         where = device or ("cuda" if torch.cuda.is_available() else "cpu")
         head = "AutoModelForMaskedLM" if self.auto_class == "AutoModelForPreTraining" else self.auto_class
         model: Any = load_checkpoint(self.folder, head)

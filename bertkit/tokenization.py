@@ -198,6 +198,11 @@ def frame_texts(
     return framed
 
 
+def spells_words(tokenizer: "PreTrainedTokenizerBase | None") -> bool:
+    """Tell whether a tokenizer makes of each word a list of its characters, as that of AllenAI's ELMo does."""
+    return tokenizer is not None and not tokenizer.is_fast and hasattr(tokenizer, "max_characters")
+
+
 def load_tokenizer(path_or_name: str | Path, *, require: Sequence[str] = ()) -> "PreTrainedTokenizerFast":
     """Load the tokenizer of a local folder or of a repository on the Hub.
 
@@ -210,6 +215,23 @@ def load_tokenizer(path_or_name: str | Path, *, require: Sequence[str] = ()) -> 
 
     Raises:
         ValueError: nothing is there, it is no fast tokenizer, or it lacks a required token.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = load_any_tokenizer(path_or_name, require=require)
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise ValueError(
+            f"tokenizer {str(path_or_name)!r} spells words and gives no token ids: it is for `bertkit features`, `probe` and "
+            "`finetune`, and to `evaluate` and `predict` what was fine-tuned; give one that was saved with a tokenizer.json"
+        )
+    return tokenizer
+
+
+def load_any_tokenizer(path_or_name: str | Path, *, require: Sequence[str] = ()) -> "PreTrainedTokenizerBase":
+    """Load a tokenizer as `load_tokenizer` does, also one that spells words and gives no token ids; see `spells_words`.
+
+    Raises:
+        ValueError: nothing is there, it is neither fast nor spells words, or it lacks a required token.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -227,7 +249,7 @@ def load_tokenizer(path_or_name: str | Path, *, require: Sequence[str] = ()) -> 
         place = "its folder" if folder.is_dir() else "the Hub (there is no such folder here)"
         reason = " ".join(str(error).split())
         raise ValueError(f"tokenizer {name!r} could not be loaded from {place}: {reason}") from error
-    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+    if not isinstance(tokenizer, PreTrainedTokenizerFast) and not spells_words(tokenizer):
         raise ValueError(f"tokenizer {name!r} is not a fast tokenizer; give one that was saved with a tokenizer.json")
     missing = [token for token in require if getattr(tokenizer, token, None) is None]
     if missing:

@@ -58,16 +58,13 @@ def load_encoder_tokenizer(checkpoint: str | Path) -> PreTrainedTokenizerBase:
         checkpoint: folder or Hub name of the checkpoint.
 
     Raises:
-        ValueError: there is none, or it is no fast tokenizer.
+        ValueError: there is none, or it is neither fast nor spells words.
     """
-    from bertkit.hub.checkpoints import checkpoint_folder, saved_family
-    from bertkit.models import ElmoCharacterTokenizer
-    from bertkit.tokenization import load_tokenizer
+    import bertkit.models  # noqa: F401 (a tokenizer beside a model of bertkit loads without a question once it is known)
+    from bertkit.hub.checkpoints import checkpoint_folder
+    from bertkit.tokenization import load_any_tokenizer
 
-    folder = checkpoint_folder(str(checkpoint))
-    if saved_family(folder) == "elmo" and not (folder / "tokenizer.json").is_file():
-        return ElmoCharacterTokenizer.from_pretrained(folder)
-    return load_tokenizer(folder)
+    return load_any_tokenizer(checkpoint_folder(str(checkpoint)))
 
 
 class Vectors(NamedTuple):
@@ -330,7 +327,8 @@ def _layer_mix(model: PreTrainedModel, num_layers: int) -> ScalarMix:
 
 
 def _check_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    from bertkit.models import FAMILIES, ElmoCharacterTokenizer, family_of
+    from bertkit.models import FAMILIES, family_of
+    from bertkit.tokenization import spells_words
 
     if family_of(model.config) is None:
         raise ValueError(
@@ -339,7 +337,7 @@ def _check_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> No
         )
     if model.config.is_encoder_decoder:
         raise ValueError(f"{type(model).__name__} translates and has no features; give a model that reads one text")
-    if not tokenizer.is_fast and not isinstance(tokenizer, ElmoCharacterTokenizer):
+    if not tokenizer.is_fast and not spells_words(tokenizer):
         raise ValueError(f"{type(tokenizer).__name__} is not a fast tokenizer; give one saved with a tokenizer.json")
     if len(tokenizer) > model.config.vocab_size:
         raise ValueError(

@@ -154,7 +154,8 @@ def _tokenize_some(
     max_length: int,
 ) -> list[_Text]:
     if not tokenizer.is_fast:
-        return [_spell(tokenizer, text, settings, max_length) for text in texts]
+        seconds = [None] * len(texts) if text_pairs is None else text_pairs
+        return [_spell(tokenizer, *pair, settings, max_length) for pair in zip(texts, seconds, strict=True)]
     by_spaces = settings.words == "spaces"
     given: Sequence[str | list[str]] = [text.split() for text in texts] if by_spaces else texts
     batch = tokenizer(
@@ -171,13 +172,18 @@ def _tokenize_some(
     ]
 
 
-def _spell(tokenizer: PreTrainedTokenizerBase, text: str, settings: FeatureSettings, max_length: int) -> _Text:
-    """Tokenize a text by a tokenizer that spells the words between spaces, which are its tokens."""
-    words = text.split()
-    spelt: Any = tokenizer(text, truncation=True, max_length=max_length)["input_ids"]
+def _spell(
+    tokenizer: PreTrainedTokenizerBase, text: str, text_pair: str | None, settings: FeatureSettings, max_length: int
+) -> _Text:
+    """Tokenize a text or a pair by a tokenizer that spells the words between spaces, which are its tokens."""
+    is_pair = text_pair is not None
+    words, second = text.split(), (text_pair or "").split()
+    room = max_length - tokenizer.num_special_tokens_to_add(pair=is_pair)
+    keep = min(len(words), max(room - len(second), (room + 1) // 2))  # of a pair the longer text is cut
+    spelt: Any = tokenizer(" ".join(words[:keep]), " ".join(second[: room - keep]) if is_pair else None)["input_ids"]
     of_token = np.arange(-1, len(spelt) - 1, dtype=np.int32)  # a token stands before the first word and behind the last
     of_token[-1] = -1
-    is_cut = len(spelt) < len(words) + 2
+    is_cut = len(words) + len(second) > room
     types = np.zeros(len(spelt), dtype=np.int32)
     if settings.level == "text":
         return _Text(spelt, types, np.zeros(len(spelt), dtype=np.int32), 1, [], is_cut)
@@ -185,7 +191,7 @@ def _spell(tokenizer: PreTrainedTokenizerBase, text: str, settings: FeatureSetti
         tokens: Any = tokenizer.convert_ids_to_tokens(spelt)
         return _Text(spelt, types, np.arange(len(spelt), dtype=np.int32), len(spelt), tokens, is_cut)
     if settings.words == "tokenizer":
-        words = words[: len(spelt) - 2]
+        words = words[:keep]
     return _Text(spelt, types, of_token, len(words), words, is_cut)
 
 

@@ -129,9 +129,10 @@ class CharacterEncoder(nn.Module):
         Returns:
             (batch, seq, output).
         """
-        if input_ids.dim() == 3:
-            return self.encode(input_ids.flatten(0, 1)).view(*input_ids.shape[:2], -1)
         # A batch has each of its words many times; the network reads it once.
+        if input_ids.dim() == 3:
+            words, places = input_ids.flatten(0, 1).unique(dim=0, return_inverse=True)
+            return self.encode(words)[places.view(input_ids.shape[:2])]
         words, places = input_ids.unique(return_inverse=True)
         return self.encode(self.characters[words].long())[places]
 

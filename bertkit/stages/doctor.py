@@ -151,14 +151,14 @@ def _examine_labelled_texts(recipe: "Namespace", processes: "PartialState", find
     from bertkit.tasks import TASKS
     from bertkit.tasks.health import cheap_checks
     from bertkit.tasks.sources import load_parts
-    from bertkit.tokenization import load_tokenizer
+    from bertkit.tokenization import load_any_tokenizer
 
     auto_class = TASKS[recipe.task.name].auto_class
     named = recipe.model.pop("from", None)
     start_from = None if named is None else task_model.folder_to_start_from(named, auto_class)
     if start_from is None and recipe.tokenizer is None:
         raise ConfigError("name a checkpoint by --model.from, or give --tokenizer and --model.family")
-    tokenizer = load_tokenizer(recipe.tokenizer or str(start_from), require=("pad_token",))
+    tokenizer = load_any_tokenizer(recipe.tokenizer or str(start_from), require=("pad_token",))
     parts = load_parts(recipe.data)
     of_examples = TASKS[recipe.task.name].checks(parts)
     if any(finding.verdict == "stop" for finding in of_examples):

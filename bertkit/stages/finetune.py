@@ -15,7 +15,7 @@ from bertkit.training.lora_arguments import LoraArguments
 if TYPE_CHECKING:
     from accelerate import PartialState
     from jsonargparse import Namespace
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerBase
 
     from bertkit.tasks.task import Task
 
@@ -177,7 +177,7 @@ def _train(
 
 def read_examples(
     recipe: "Namespace", checkpoints: Iterable[Path]
-) -> tuple[Path | None, "PreTrainedTokenizerFast", dict[str, list[Any]]]:
+) -> tuple[Path | None, "PreTrainedTokenizerBase", dict[str, list[Any]]]:
     """Read what a fine-tuning starts from.
 
     Args:
@@ -192,7 +192,7 @@ def read_examples(
     """
     import bertkit.models  # noqa: F401 (a tokenizer beside a model of bertkit loads without a question once it is known)
     from bertkit.tasks.sources import load_parts
-    from bertkit.tokenization import load_tokenizer
+    from bertkit.tokenization import load_any_tokenizer
 
     named = recipe.model.pop("from", None)
     start_from = None
@@ -202,7 +202,7 @@ def read_examples(
         raise ConfigError(
             "name a checkpoint by --model.from, or give --tokenizer and --model.family for a model with fresh weights"
         )
-    tokenizer = load_tokenizer(recipe.tokenizer or str(start_from), require=("pad_token",))
+    tokenizer = load_any_tokenizer(recipe.tokenizer or str(start_from), require=("pad_token",))
     if recipe.tokenizer and start_from and not recipe.from_scratch:
         remedy = "leave it out, or train --from_scratch true"
         task_model.refuse_foreign_tokenizer(tokenizer, start_from, remedy=remedy)

@@ -70,6 +70,7 @@ def fresh_config(
             the examples.
     """
     from bertkit.models import FAMILIES
+    from bertkit.tokenization import spells_words
 
     family = section.get("family", "bert")
     heads = choose("model family", family, FAMILIES).auto_classes
@@ -78,8 +79,13 @@ def fresh_config(
         raise ConfigError(
             f"model.family {family} has no {auto_class}, which is what is trained here; choose from {', '.join(having)}"
         )
-    settings = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    vocab = tokenizer.get_vocab()
+    settings = {"vocab_size": len(tokenizer), "pad_token_id": vocab.get(str(tokenizer.pad_token))}
+    if spells_words(tokenizer):
+        characters = {"token_input": "characters", "max_characters": getattr(tokenizer, "max_characters", None)}
+        settings |= _fields_of(family, characters)
     config = _build_config({**settings, **_fields_of(family, wanted), **section})
+    refuse_unread_characters(tokenizer, config)
     if config.vocab_size < len(tokenizer):
         raise ConfigError(
             f"model.vocab_size is {config.vocab_size}, but the tokenizer has {len(tokenizer)} tokens; leave it out"
@@ -103,13 +109,39 @@ def draw_model(
 
     from bertkit.data.keyed_random import keyed_seed
     from bertkit.models import build_model
+    from bertkit.tokenization import spells_words
 
     torch.manual_seed(keyed_seed(seed, "weights"))
     model = build_model(config, auto_class)
-    if getattr(config, "token_input", None) == "characters":  # an ELMo that spells its tokens
+    reads_characters = getattr(config, "token_input", None) == "characters"
+    if reads_characters and not spells_words(tokenizer):  # then the model spells token ids itself
         reader: Any = model
         reader.read_vocabulary(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))))
     return model
+
+
+def refuse_unread_characters(tokenizer: "PreTrainedTokenizerBase", config: "PreTrainedConfig") -> None:
+    """Make sure that a tokenizer that spells words goes with a model that reads as many characters.
+
+    Args:
+        tokenizer: any; others are let through.
+        config: the model's.
+
+    Raises:
+        ConfigError: the model reads token ids, or spellings of another length.
+    """
+    from bertkit.tokenization import spells_words
+
+    if not spells_words(tokenizer):
+        return
+    given = getattr(tokenizer, "max_characters", None)
+    read = config.max_characters if getattr(config, "token_input", None) == "characters" else 0
+    if read != given:
+        what = f"{read} characters a word" if read else "token ids"
+        raise ConfigError(
+            f"the tokenizer of {tokenizer.name_or_path} spells each word by {given} characters, but the model reads {what}; "
+            "give another --tokenizer, or a model of the family elmo with token_input characters and as many max_characters"
+        )
 
 
 def load_to_train_further(

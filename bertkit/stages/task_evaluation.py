@@ -60,11 +60,13 @@ def _ask_a_network(
     evaluated: "Evaluated", task_class: "type[Task[Any]]", arguments: Any, examples: Sequence[Any]
 ) -> "tuple[Task[Any], TaskEvaluation]":
     from bertkit.stages.measures import refuse_too_long
+    from bertkit.tokenization import load_any_tokenizer
     from bertkit.training.evaluation import add_up_batches
 
     options, accelerator = evaluated.options, evaluated.accelerator
     model = evaluated.model(task_class.auto_class)
-    task = task_class.from_config(arguments, evaluated.tokenizer, model.config)
+    tokenizer = load_any_tokenizer(evaluated.folder)
+    task = task_class.from_config(arguments, tokenizer, model.config)
     refuse_too_long(arguments.max_length, model)
     batches = task.batches(examples, training=False)
     return task, add_up_batches(model, batches, accelerator, batch_size=options.batch_size, quiet=options.quiet)

@@ -107,6 +107,7 @@ def build_task_model(
             f"the tokenizer of {tokenizer.name_or_path} has {len(tokenizer)} tokens, but the model of {folder} knows "
             f"{config.vocab_size}; leave --tokenizer out, and the checkpoint's own is used"
         )
+    model_section.refuse_unread_characters(tokenizer, config)
     positions = getattr(config, "max_position_embeddings", max_length)  # a recurrent model takes any length
     if positions < max_length:
         raise ConfigError(

@@ -27,7 +27,7 @@ def cheap_checks(
         check_lengths(part, of_part.tokenized.num_truncated, len(parts[part]), task.arguments.max_length)
         for part, of_part in batches.items()
     ]
-    unknown = check_unknown(batches["train"].tokenized.token_ids, task.tokenizer.unk_token_id)
+    unknown = check_unknown(batches["train"].tokenized.token_ids, task.reader.unk_token_id)
     return [*task.checks(parts), *cuts, unknown]
 
 

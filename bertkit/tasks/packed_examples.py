@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -11,7 +11,6 @@ from bertkit.data.packing import flat_starts, pack_rows, pad_to_multiple, ranges
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedTokenizerBase
 
 # What is padded grows to these multiples: a GPU then meets few different shapes.
 _WIDTH_MULTIPLE = 8
@@ -31,6 +30,8 @@ class TokenizedExamples(NamedTuple):
     """(examples + 1,) where each example begins, and the end."""
     num_truncated: int
     """Examples that were cut to the longest length allowed."""
+    spellings: np.ndarray | None = None
+    """(ids, characters) what stands for every token id, where the model reads characters."""
 
     @property
     def lengths(self) -> np.ndarray:
@@ -90,12 +91,16 @@ def model_inputs(tokenized: TokenizedExamples, layout: Layout, *, pad_token_id: 
         pad_token_id: what stands where no token lies.
 
     Returns:
-        `input_ids`, `attention_mask`, `token_type_ids` and `position_ids`, each (rows, width); `position_ids` is 0 where
-        an example starts and nowhere else. `example_starts` (examples,), flat indices into the rows, padded with 0.
+        `input_ids`, (rows, width), or (rows, width, characters) where tokens are spelt; `attention_mask`, `token_type_ids` and
+        `position_ids`, each (rows, width); `position_ids` is 0 where an example starts and nowhere else. `example_starts`
+        (examples,), flat indices into the rows, padded with 0.
     """
     position = layout.source - np.repeat(tokenized.starts[layout.example_ids], tokenized.lengths[layout.example_ids])
+    input_ids = layout.spread(tokenized.token_ids[layout.source], pad_token_id)
+    if tokenized.spellings is not None:
+        input_ids = tokenized.spellings[input_ids].astype(np.int64)  # (rows, width, characters)
     return {
-        "input_ids": layout.spread(tokenized.token_ids[layout.source], pad_token_id),
+        "input_ids": input_ids,
         "attention_mask": layout.spread(1, 0),
         "token_type_ids": layout.spread(tokenized.token_type_ids[layout.source], 0),
         "position_ids": layout.spread(position, 1),  # padding starts no example
@@ -155,14 +160,14 @@ def _pack(lengths: np.ndarray, max_width: int) -> tuple[np.ndarray, int]:
     return min(packings, key=lambda packing: (int(packing[0].max()) + 1) * packing[1])
 
 
-def pieces_of(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> Iterator[list[int]]:
+def pieces_of(tokenizer: Any, texts: Sequence[str]) -> Iterator[list[int]]:
     """Yield the token ids of each text, without special ones.
 
     Texts are cut by the tasks and not by the tokenizer, which keeps every combination of the parts that it cuts off: of a
     pair of long texts that is a thousand times what is used.
 
     Args:
-        tokenizer: a fast tokenizer.
+        tokenizer: a task's `reader`.
         texts: the texts.
     """
     for start in range(0, len(texts), _TOKENIZED_AT_ONCE):
@@ -170,27 +175,32 @@ def pieces_of(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> Ite
         yield from tokenizer(some, add_special_tokens=False, verbose=False)["input_ids"]
 
 
-def end_to_end(filled: Iterable[tuple[np.ndarray, np.ndarray]], *, num_truncated: int) -> TokenizedExamples:
+def end_to_end(
+    filled: Iterable[tuple[np.ndarray, np.ndarray]], *, num_truncated: int, spellings: np.ndarray | None
+) -> TokenizedExamples:
     """Put examples one after the other.
 
     Args:
         filled: token ids and token type ids of each, as `Template.fill` gives them.
         num_truncated: how many of them were cut.
+        spellings: (ids, characters) what stands for every token id, where the model reads characters.
     """
     token_ids, token_type_ids = zip(*filled, strict=True)
     starts = np.concatenate([[0], np.cumsum([len(ids) for ids in token_ids])])
-    return TokenizedExamples(np.concatenate(token_ids), np.concatenate(token_type_ids), starts, num_truncated)
+    return TokenizedExamples(
+        np.concatenate(token_ids), np.concatenate(token_type_ids), starts, num_truncated, spellings
+    )
 
 
 class Template:
     """The special tokens that a tokenizer sets around one text or two, learned from what it makes of a short example.
 
     Args:
-        tokenizer: a fast tokenizer.
+        tokenizer: a task's `reader`.
         is_pair: whether examples are pairs.
     """
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase", *, is_pair: bool) -> None:
+    def __init__(self, tokenizer: Any, *, is_pair: bool) -> None:
         example = tokenizer("a", "a") if is_pair else tokenizer("a")
         of_text = np.array([-1 if text is None else text for text in example.sequence_ids(0)])
         ids = np.array(example["input_ids"])

@@ -121,9 +121,9 @@ class QuestionAnsweringTask(Task[Question]):
 
     def windows(self, examples: Sequence[Question]) -> Windows:
         """Cut questions and their texts into windows."""
-        template = Template(self.tokenizer, is_pair=True)
+        template = Template(self.reader, is_pair=True)
         arguments = self.arguments
-        questions = self.tokenizer([e.question for e in examples], add_special_tokens=False, verbose=False)["input_ids"]
+        questions = self.reader([e.question for e in examples], add_special_tokens=False, verbose=False)["input_ids"]
         contexts: dict[str, tuple[list[int], np.ndarray]] = {}  # many questions are asked of one text
         filled, of_question, starts, firsts, counts, offsets = [], [], [], [], [], []
         for number, (example, question) in enumerate(zip(examples, questions, strict=True)):
@@ -142,7 +142,7 @@ class QuestionAnsweringTask(Task[Question]):
                 firsts.append(first)
                 counts.append(len(some))
         return Windows(
-            end_to_end(filled, num_truncated=0),
+            end_to_end(filled, num_truncated=0, spellings=self.spellings),
             np.array(of_question),
             np.array(starts),
             np.array(firsts),
@@ -151,7 +151,7 @@ class QuestionAnsweringTask(Task[Question]):
         )
 
     def _context(self, example: Question) -> tuple[list[int], np.ndarray]:
-        encoding = self.tokenizer(example.context, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        encoding = self.reader(example.context, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         if not encoding["input_ids"]:
             raise DataError(f"{example.place}: the text has no token; leave the question out")
         return encoding["input_ids"], np.array(encoding["offset_mapping"])

@@ -10,6 +10,8 @@ from bertkit.data.health import Finding
 from bertkit.tasks.packed_examples import ExampleOrder, TokenizedExamples, num_tokens
 from bertkit.tasks.significance import Statistics
 from bertkit.tasks.sources import TaskDataArguments
+from bertkit.tasks.spelt_words import SpeltWords
+from bertkit.tokenization import spells_words
 
 if TYPE_CHECKING:
     import torch
@@ -55,7 +57,7 @@ class TaskBatches:
         self.loss_terms = task.loss_terms
         self.metric_names = task.metric_names
         self.tokens_per_example = task.arguments.max_length
-        self.pad_token_id: int = task.tokenizer.pad_token_id
+        self.pad_token_id: int = task.reader.pad_token_id
         self.order = ExampleOrder(num_examples, seed=seed, shuffle=training)
 
     def __len__(self) -> int:
@@ -104,7 +106,7 @@ class Task(Generic[AnyExample]):
 
     Args:
         arguments: the settings.
-        tokenizer: a fast tokenizer.
+        tokenizer: a fast tokenizer, or one that spells words.
         label_names: the labels, by number; none where the answers are no labels.
         label_frequencies: label -> how often it occurs in training; known only there.
     """
@@ -136,6 +138,8 @@ class Task(Generic[AnyExample]):
     ) -> None:
         self.arguments = arguments
         self.tokenizer = tokenizer
+        self.reader: Any = SpeltWords(tokenizer) if spells_words(tokenizer) else tokenizer
+        """What is asked for token ids: the tokenizer, unless that gives characters instead."""
         self.label_names = tuple(label_names)
         self.label_ids = {name: number for number, name in enumerate(label_names)}
         self.label_frequencies = label_frequencies
@@ -156,6 +160,11 @@ class Task(Generic[AnyExample]):
         """Make the task that a checkpoint was fine-tuned for."""
         names: dict[Any, str] = config.id2label or {}
         return cls(arguments, tokenizer, [names[number] for number in range(len(names))])
+
+    @property
+    def spellings(self) -> np.ndarray | None:
+        """(ids, characters) what stands for the token ids that the reader gave so far; None where they stand for themselves."""
+        return self.reader.spellings if isinstance(self.reader, SpeltWords) else None
 
     @property
     def metric_names(self) -> tuple[str, ...]:

@@ -120,17 +120,17 @@ class TextTask(Task[AnyExample]):
             examples: texts, all of them pairs or none.
         """
         is_pair = examples[0].text_pair is not None
-        template = Template(self.tokenizer, is_pair=is_pair)
+        template = Template(self.reader, is_pair=is_pair)
         room = self.arguments.max_length - template.num_special_tokens
-        firsts = pieces_of(self.tokenizer, [example.text for example in examples])
-        seconds = pieces_of(self.tokenizer, [example.text_pair or "" for example in examples])
+        firsts = pieces_of(self.reader, [example.text for example in examples])
+        seconds = pieces_of(self.reader, [example.text_pair or "" for example in examples])
         filled = []
         num_truncated = 0
         for first, second in zip(firsts, seconds, strict=True):
             keep = truncated_lengths(len(first), len(second), room, self.arguments.truncation)
             num_truncated += keep != (len(first), len(second))
             filled.append(template.fill(first[: keep[0]], second[: keep[1]]))
-        return end_to_end(filled, num_truncated=num_truncated)
+        return end_to_end(filled, num_truncated=num_truncated, spellings=self.spellings)
 
 
 class TextBatches(TaskBatches):

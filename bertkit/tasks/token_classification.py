@@ -126,7 +126,7 @@ class TokenClassificationTask(Task[TaggedSentence]):
         Args:
             examples: the sentences.
         """
-        template = Template(self.tokenizer, is_pair=False)
+        template = Template(self.reader, is_pair=False)
         room = self.arguments.max_length - template.num_special_tokens
         before = template.text_starts(0)[0]
         filled, words_of, places_of = [], [], []
@@ -142,7 +142,7 @@ class TokenClassificationTask(Task[TaggedSentence]):
                 places_of.append(before + np.concatenate([[0], np.cumsum(lengths)[:-1]]))
             first_word += len(example.words)
         return TokenizedWords(
-            end_to_end(filled, num_truncated=num_truncated),
+            end_to_end(filled, num_truncated=num_truncated, spellings=self.spellings),
             words=np.concatenate(words_of),
             places=np.concatenate(places_of),
             starts=np.concatenate([[0], np.cumsum([len(words) for words in words_of])]),
@@ -150,13 +150,11 @@ class TokenClassificationTask(Task[TaggedSentence]):
         )
 
     def _pieces(self, example: TaggedSentence) -> list[list[int]]:
-        encoding = self.tokenizer(
-            list(example.words), is_split_into_words=True, add_special_tokens=False, verbose=False
-        )
+        encoding = self.reader(list(example.words), is_split_into_words=True, add_special_tokens=False, verbose=False)
         pieces: list[list[int]] = [[] for _ in example.words]
         for token_id, word in zip(encoding["input_ids"], encoding.word_ids(), strict=True):
             pieces[word].append(token_id)
-        return [piece or [self.tokenizer.unk_token_id] for piece in pieces]
+        return [piece or [self.reader.unk_token_id] for piece in pieces]
 
     def predictions(self, examples: Sequence[TaggedSentence], evaluation: TaskEvaluation) -> Iterator[dict[str, Any]]:
         """Yield words, tags and predicted tags of each sentence, and how probable each of the latter is."""

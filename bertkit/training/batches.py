@@ -101,11 +101,13 @@ def digest(batch: Mapping[str, torch.Tensor], label_counts: Mapping[str, str]) -
         batch: a micro-batch.
         label_counts: as `Batches.label_counts`.
     """
-    input_ids = batch["input_ids"].numpy()
-    columns = np.broadcast_to(np.arange(input_ids.shape[-1]), input_ids.shape)
+    input_ids = batch["input_ids"].numpy()  # (rows, seq), or (rows, seq, characters)
+    rows, seq = input_ids.shape[:2]
+    columns = np.broadcast_to(np.arange(seq), (rows, seq))
     positions = batch["position_ids"].numpy() if "position_ids" in batch else columns
-    real = batch["attention_mask"].numpy() != 0 if "attention_mask" in batch else np.ones_like(input_ids, dtype=bool)
-    hashes = [keyed_bits(input_ids[real], positions[real])]
+    real = batch["attention_mask"].numpy() != 0 if "attention_mask" in batch else np.ones((rows, seq), dtype=bool)
+    numbers = input_ids[real].reshape(int(real.sum()), -1).T  # (1 or characters, tokens)
+    hashes = [keyed_bits(*numbers, positions[real])]
     for name in label_counts.values():
         labels = batch[name].numpy()
         counted = labels != IGNORED_LABEL

@@ -219,6 +219,43 @@ print(model(**inputs).last_hidden_state.flatten().tolist())
     assert copied == {path.name for path in (tmp_path / "again").glob("*.py")} and "tokenization_elmo.py" in copied
 
 
+@needs_fixture
+def test_features_of_allenais_weights_are_the_models_layers_and_their_mix(tmp_path):
+    files = [str(FIXTURE / "options.json"), str(FIXTURE / "lm_weights.hdf5")]
+    assert cli.main(["import", "elmo", *files, "--output", str(tmp_path / "elmo"), "--quiet", "true"]) == 0
+    sentences = json.loads((FIXTURE / "lm_embeddings_sentences.json").read_text(encoding="utf-8"))[0]
+    (tmp_path / "in.txt").write_text("".join(f"{sentence}\n" for sentence in sentences))
+    model, tokenizer = AutoModel.from_pretrained(tmp_path / "elmo"), AutoTokenizer.from_pretrained(tmp_path / "elmo")
+    with torch.inference_mode():
+        states = [
+            [
+                layer[0]
+                for layer in model(**tokenizer(text, return_tensors="pt"), output_hidden_states=True).hidden_states
+            ]
+            for text in sentences
+        ]
+    layers = {str(layer): [of_text[layer] for of_text in states] for layer in range(3)}
+    layers["mix"] = [
+        torch.stack(of_text).mean(0) for of_text in states
+    ]  # of equal parts until a task has learned others
+    for name, expected in layers.items():
+        output = tmp_path / f"{name}.npz"
+        options = ["--layers", f"[{name}]", "--level", "word", "--output", str(output), "--quiet", "true"]
+        assert cli.main(["features", str(tmp_path / "elmo"), f"{tmp_path}/in.txt", *options]) == 0
+        words = torch.cat([of_text[1:-1] for of_text in expected]).numpy()
+        np.testing.assert_allclose(np.load(output)["features"], words, atol=1e-5, rtol=1e-5)
+
+
+def test_features_of_pairs_of_spelt_texts_read_both(made_up):
+    model, tokenizer = load_encoder(made_up), load_encoder_tokenizer(made_up)
+    pairs = [("An apple", "is red ."), ("An apple", ""), ("one two three four five", "six seven")]
+    texts, seconds = zip(*pairs, strict=True)
+    actual = extract_features(model, tokenizer, texts, text_pairs=seconds, max_length=8, quiet=True)
+    for vector, (first, second) in zip(actual, [*pairs[:2], ("one two three", "six seven")], strict=True):
+        states = model(**tokenizer([first], [second], return_tensors="pt")).last_hidden_state[0].detach().numpy()
+        np.testing.assert_allclose(vector, states.mean(0), atol=1e-5, rtol=1e-5)
+
+
 def test_features_of_spelt_words_are_the_models_states(made_up, tmp_path):
     model, tokenizer = load_encoder(made_up), load_encoder_tokenizer(made_up)
     texts = ["An exceptionally-long-word , né 漢字 .", "", "Two words", "one"]
