@@ -40,7 +40,7 @@ def learning_curve(recipe: "Namespace", resolved: str) -> None:
     """
     from transformers.utils.logging import disable_progress_bar
 
-    from bertkit.stages.finetune import read_examples
+    from bertkit.stages.task_runs import read_examples
     from bertkit.training.processes import join_processes
 
     disable_progress_bar()

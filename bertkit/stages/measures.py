@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bertkit.config import ConfigError
 from bertkit.objectives import OBJECTIVES
 from bertkit.objectives.perplexity import perplexity
+from bertkit.stages.positions import positions_of, refuse_too_long
 from bertkit.stages.task_evaluation import task_metrics
 
 if TYPE_CHECKING:
@@ -491,13 +492,8 @@ def _context(evaluated: Evaluated, model: Any) -> int | None:
     if asked is not None:
         refuse_too_long(asked, model)
         return asked
-    positions, trained = _positions(model), evaluated.recipe().get("objective", {}).get("block_size")
+    positions, trained = positions_of(model), evaluated.recipe().get("objective", {}).get("block_size")
     return positions if positions is None or trained is None else min(positions, trained)
-
-
-def _positions(model: Any) -> int | None:
-    """Return how many tokens the model has positions for; None for one that reads without end."""
-    return getattr(model.config, "max_position_embeddings", None)
 
 
 def _describe(store: "TokenStore", source: str) -> str:
@@ -507,20 +503,3 @@ def _describe(store: "TokenStore", source: str) -> str:
 def _table(shown: Mapping[str, float]) -> list[str]:
     width = max(28, *(len(name) for name in shown))
     return [f"{name.replace('_', ' '):<{width}}{value:>12.4f}" for name, value in shown.items()]
-
-
-def refuse_too_long(length: int, model: Any) -> None:
-    """Make sure that a model has positions for what it is to read.
-
-    Args:
-        length: tokens at once.
-        model: the model.
-
-    Raises:
-        ConfigError: it has fewer positions.
-    """
-    positions = _positions(model)
-    if positions is not None and length > positions:
-        raise ConfigError(
-            f"{length} tokens at once are more than the model's {positions} positions; lower --max_length"
-        )

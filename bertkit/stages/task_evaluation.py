@@ -59,7 +59,7 @@ def task_metrics(evaluated: "Evaluated") -> list[str]:
 def _ask_a_network(
     evaluated: "Evaluated", task_class: "type[Task[Any]]", arguments: Any, examples: Sequence[Any]
 ) -> "tuple[Task[Any], TaskEvaluation]":
-    from bertkit.stages.measures import refuse_too_long
+    from bertkit.stages.positions import refuse_too_long
     from bertkit.tokenization import load_any_tokenizer
     from bertkit.training.evaluation import add_up_batches
 

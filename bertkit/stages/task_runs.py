@@ -1,21 +1,60 @@
 """Runs of a task: one training for each seed, its best checkpoint evaluated, and what came of all of them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bertkit.config import ConfigError
 from bertkit.stages import model_section, task_model
+from bertkit.tasks import TASKS
 
 if TYPE_CHECKING:
     from accelerate import PartialState
     from jsonargparse import Namespace
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from bertkit.tasks.task import Task, TaskBatches, TaskEvaluation
     from bertkit.training.trainer import Trainer
+
+
+def read_examples(
+    recipe: "Namespace", checkpoints: Iterable[Path]
+) -> tuple[Path | None, "PreTrainedTokenizerBase", dict[str, list[Any]]]:
+    """Read what a fine-tuning starts from.
+
+    Args:
+        recipe: as `build_parser` reads it; `from` is taken out of its `model`.
+        checkpoints: those that runs go on from.
+
+    Returns:
+        The checkpoint to start from, None for fresh weights; the tokenizer; and the examples by part.
+
+    Raises:
+        ValueError: whatever of that is missing or does not go together.
+    """
+    import bertkit.models  # noqa: F401 (a tokenizer beside a model of bertkit loads without a question once it is known)
+    from bertkit.tasks.sources import load_parts
+    from bertkit.tokenization import load_any_tokenizer
+
+    named = recipe.model.pop("from", None)
+    start_from = None
+    if named is not None:
+        start_from = task_model.folder_to_start_from(named, TASKS[recipe.task.name].auto_class)
+    if start_from is None and (recipe.tokenizer is None or recipe.from_scratch):
+        raise ConfigError(
+            "name a checkpoint by --model.from, or give --tokenizer and --model.family for a model with fresh weights"
+        )
+    tokenizer = load_any_tokenizer(recipe.tokenizer or str(start_from), require=("pad_token",))
+    if recipe.tokenizer and start_from and not recipe.from_scratch:
+        remedy = "leave it out, or train --from_scratch true"
+        task_model.refuse_foreign_tokenizer(tokenizer, start_from, remedy=remedy)
+    for checkpoint in checkpoints:
+        remedy = "go on with that one, or start anew with another --output_dir"
+        task_model.refuse_foreign_tokenizer(tokenizer, checkpoint, remedy=remedy)
+    return start_from, tokenizer, load_parts(recipe.data)
 
 
 class TaskRuns:
