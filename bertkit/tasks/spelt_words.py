@@ -63,7 +63,8 @@ class SpeltWords:
     @property
     def spellings(self) -> np.ndarray:
         """(words, characters) int16 the characters of every number that was given so far."""
-        return np.array(self._tokenizer.convert_tokens_to_ids([*self._word_ids]), dtype=np.int16)
+        spell = self._tokenizer.convert_tokens_to_ids
+        return np.stack([np.array(spell(word), dtype=np.int16) for word in self._word_ids])
 
     def __call__(
         self,
