@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertkit.config import ConfigError, RecipeParser, choose, overrule, spell_out_switches, value_of
+from bertkit.config import RecipeParser, choose, overrule, spell_out_switches, value_of
 from bertkit.stages import bag_of_words, learning_curve, model_section, task_model
 from bertkit.stages.repetitions import Repetition, repetitions
 from bertkit.tasks import TASKS
@@ -15,7 +15,6 @@ from bertkit.training.lora_arguments import LoraArguments
 if TYPE_CHECKING:
     from accelerate import PartialState
     from jsonargparse import Namespace
-    from transformers import PreTrainedTokenizerBase
 
     from bertkit.tasks.task import Task
 

@@ -8,7 +8,7 @@ from bertkit.tasks import TASKS
 from bertkit.tasks.saved import saved_task
 
 if TYPE_CHECKING:
-    from bertkit.stages.measures import Evaluated
+    from bertkit.stages.evaluated import Evaluated
     from bertkit.tasks.task import Task, TaskEvaluation
 
 _PARTS = ("train", "eval", "test", "eval_fraction", "test_fraction")  # of a recipe's data; here there is one part

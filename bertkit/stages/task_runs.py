@@ -14,7 +14,7 @@ from bertkit.tasks import TASKS
 if TYPE_CHECKING:
     from accelerate import PartialState
     from jsonargparse import Namespace
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from bertkit.tasks.task import Task, TaskBatches, TaskEvaluation
     from bertkit.training.trainer import Trainer

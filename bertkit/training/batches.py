@@ -111,6 +111,8 @@ def digest(batch: Mapping[str, torch.Tensor], label_counts: Mapping[str, str]) -
     for name in label_counts.values():
         labels = batch[name].numpy()
         counted = labels != IGNORED_LABEL
-        places = np.nonzero(counted)[1:]  # in the row; of a flat list they depend on how the batch was divided
+        # In their examples: where these lie in a row depends on how the batch was divided, and so do places in a list.
+        is_by_token = labels.shape == positions.shape and labels.dtype.kind == "i"
+        places = [positions[counted]] if is_by_token else np.nonzero(counted)[1:]
         hashes.append(keyed_bits(name, labels[counted], *places))
     return sum(int(bits.sum(dtype=np.uint64)) for bits in hashes) % 2**64
