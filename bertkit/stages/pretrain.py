@@ -112,10 +112,11 @@ def prepare(
     *,
     say: "Callable[[Sequence[Finding]], None]",
     quiet: bool,
+    text_first: bool = False,
 ) -> Prepared:
     """Walk from the text to the first batch, and build the model or load that of a checkpoint to go on from.
 
-    What the recipe says of the model is looked at before the text is, which may take hours.
+    What the recipe says of the model is looked at before the text, whose tokenizing may take hours.
 
     Args:
         recipe: as `build_parser` reads it.
@@ -123,34 +124,26 @@ def prepare(
         checkpoint: where the run goes on from, if it does.
         say: told what the cheap checks find in the text, before a model is built.
         quiet: no progress bar.
+        text_first: look at the text before the model, to tell of it even where the model cannot be.
 
     Raises:
         ValueError: whatever is wrong with the recipe, the corpus or the tokenizer.
     """
     _refuse_family_of_another_objective(recipe.model.get("family", "bert"), recipe.objective.name)
+    import bertkit.models  # noqa: F401 (a tokenizer beside a model of bertkit loads without a question once it is known)
     from bertkit.data.health import cheap_checks
     from bertkit.data.splits import build_stores
-    from bertkit.models import load_model  # its families must be known before a tokenizer beside a model loads
     from bertkit.objectives.batches import ObjectiveBatches
     from bertkit.tokenization import load_tokenizer
 
     tokenizer = load_tokenizer(recipe.tokenizer)
     objective = OBJECTIVES[recipe.objective.name](recipe.objective, tokenizer)
-    auto_class, wanted = objective.auto_class, objective.config_settings
-    build_model: Callable[[], PreTrainedModel]
-    if checkpoint is None:
-        positions = objective.max_positions
-        config = model_section.fresh_config(recipe.model, auto_class, tokenizer, max_positions=positions, wanted=wanted)
-        build_model = partial(model_section.draw_model, config, auto_class, tokenizer, seed=recipe.training.seed)
-    else:
-        remedy = "go on with that one, or start anew with another --output_dir"
-        refuse_foreign_tokenizer(tokenizer, checkpoint, remedy=remedy)
-        dropout = model_section.resumed_dropout(checkpoint, recipe.model, auto_class, wanted=wanted)
-        build_model = partial(load_model, checkpoint, auto_class, **dropout)
+    decide_on_model = partial(_decide_on_model, recipe, checkpoint, tokenizer, objective)
+    build_model = None if text_first else decide_on_model()
     with processes.main_process_first():
         train_store, eval_store = build_stores(recipe.data, tokenizer, quiet=quiet)
     say([*cheap_checks(train_store), *objective.checks(train_store)])
-    model = build_model()
+    model = (build_model or decide_on_model())()
     training = recipe.training
     batch_size = training.batch_sizes(objective.tokens_per_example).final
     return Prepared(
@@ -164,6 +157,26 @@ def prepare(
         eval_batches=ObjectiveBatches(objective, eval_store, batch_size=training.eval_batch_size, training=False),
         model=model,
     )
+
+
+def _decide_on_model(
+    recipe: "Namespace",
+    checkpoint: Path | None,
+    tokenizer: "PreTrainedTokenizerFast",
+    objective: "Objective[Any]",
+) -> "Callable[[], PreTrainedModel]":
+    """Refuse what the recipe cannot say of the model, and return what builds it or loads that of a checkpoint."""
+    from bertkit.models import load_model
+
+    auto_class, wanted = objective.auto_class, objective.config_settings
+    if checkpoint is None:
+        positions = objective.max_positions
+        config = model_section.fresh_config(recipe.model, auto_class, tokenizer, max_positions=positions, wanted=wanted)
+        return partial(model_section.draw_model, config, auto_class, tokenizer, seed=recipe.training.seed)
+    remedy = "go on with that one, or start anew with another --output_dir"
+    refuse_foreign_tokenizer(tokenizer, checkpoint, remedy=remedy)
+    dropout = model_section.resumed_dropout(checkpoint, recipe.model, auto_class, wanted=wanted)
+    return partial(load_model, checkpoint, auto_class, **dropout)
 
 
 def _refuse_family_of_another_objective(family: str, objective: str) -> None:
