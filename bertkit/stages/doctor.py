@@ -118,7 +118,9 @@ def _examine_corpus(recipe: "Namespace", processes: "PartialState", findings: "_
     from bertkit.data.splits import is_store, split_documents
 
     quiet = recipe.quiet or not processes.is_main_process
-    prepared = pretrain.prepare(recipe, processes, None, say=lambda found: findings.add(*found), quiet=quiet)
+    prepared = pretrain.prepare(
+        recipe, processes, None, say=lambda found: findings.add(*found), quiet=quiet, text_first=True
+    )
     store, longest = prepared.train_store, prepared.objective.max_positions
     findings.add(_limits(prepared.model, prepared.tokenizer, longest))
     for name, starts in (("documents", store.document_starts), ("sentences", store.sentence_starts)):

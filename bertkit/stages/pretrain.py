@@ -116,10 +116,11 @@ def prepare(
     *,
     say: "Callable[[Sequence[Finding]], None]",
     quiet: bool,
+    text_first: bool = False,
 ) -> Prepared:
     """Walk from the text to the first batch, and build the model or load that of a checkpoint to go on from.
 
-    What the recipe says of the model is looked at before the text is, which may take hours.
+    What the recipe says of the model is looked at before the text, whose tokenizing may take hours.
 
     Args:
         recipe: as `build_parser` reads it.
@@ -127,54 +128,26 @@ def prepare(
         checkpoint: where the run goes on from, if it does.
         say: told what the cheap checks find in the text, before a model is built.
         quiet: no progress bar.
+        text_first: look at the text before the model, to tell of it even where the model cannot be.
 
     Raises:
         ValueError: whatever is wrong with the recipe, the corpus or the tokenizer.
     """
     _refuse_family_of_another_objective(family_trained(recipe.model, checkpoint), recipe.objective.name)
+    import bertkit.models  # noqa: F401 (a tokenizer beside a model of bertkit loads without a question once it is known)
     from bertkit.data.health import cheap_checks
     from bertkit.data.splits import build_stores
-    from bertkit.hub.checkpoints import checkpoint_folder
-    from bertkit.models import load_model  # its families must be known before a tokenizer beside a model loads
     from bertkit.objectives.batches import ObjectiveBatches
     from bertkit.tokenization import load_tokenizer
 
     tokenizer = load_tokenizer(recipe.tokenizer)
     objective = OBJECTIVES[recipe.objective.name](recipe.objective, tokenizer)
-    auto_class, wanted = objective.auto_class, objective.config_settings
-    positions = objective.max_positions
-    embeddings, section = StartingEmbeddings.taken_from(recipe.model)
-
-    if checkpoint is not None:
-        remedy = "go on with that one, or start anew with another --output_dir"
-        refuse_foreign_tokenizer(tokenizer, checkpoint, remedy=remedy)
-        dropout = model_section.resumed_dropout(checkpoint, recipe.model, auto_class, wanted=wanted)
-
-        def build_model(store: "TokenStore") -> "PreTrainedModel":
-            model = load_model(checkpoint, auto_class, **dropout)
-            embeddings.go_on_in(model, checkpoint)
-            return model
-
-    elif "from" in recipe.model:
-        start_from = checkpoint_folder(recipe.model["from"])
-        refuse_foreign_tokenizer(tokenizer, start_from, remedy=f"give --tokenizer {start_from}")
-        loaded = model_section.load_to_train_further(recipe.model, auto_class, max_positions=positions, wanted=wanted)
-
-        def build_model(store: "TokenStore") -> "PreTrainedModel":
-            return loaded
-
-    else:
-        config = model_section.fresh_config(section, auto_class, tokenizer, max_positions=positions, wanted=wanted)
-
-        def build_model(store: "TokenStore") -> "PreTrainedModel":
-            model = model_section.draw_model(config, auto_class, tokenizer, seed=recipe.training.seed)
-            embeddings.put_into(model, tokenizer, token_counts=store.token_counts, say=not quiet)
-            return model
-
+    decide_on_model = partial(_decide_on_model, recipe, checkpoint, tokenizer, objective, say=not quiet)
+    build_model = None if text_first else decide_on_model()
     with processes.main_process_first():
         train_store, eval_store = build_stores(recipe.data, tokenizer, quiet=quiet)
     say([*cheap_checks(train_store), *objective.checks(train_store)])
-    model = build_model(train_store)
+    model = (build_model or decide_on_model())(train_store)
     training = recipe.training
     batch_size = training.batch_sizes(objective.tokens_per_example).final
     return Prepared(
@@ -204,6 +177,46 @@ def family_trained(section: Mapping[str, Any], checkpoint: Path | None) -> str:
         return family
     folder = checkpoint or checkpoint_folder(section["from"])
     return saved_family(folder) or section.get("family", "unknown")
+
+
+def _decide_on_model(
+    recipe: "Namespace",
+    checkpoint: Path | None,
+    tokenizer: "PreTrainedTokenizerFast",
+    objective: "Objective[Any]",
+    *,
+    say: bool,
+) -> "Callable[[TokenStore], PreTrainedModel]":
+    """Look at what the recipe says of the model, and return what builds it once the training text is there."""
+    from bertkit.hub.checkpoints import checkpoint_folder
+    from bertkit.models import load_model
+
+    auto_class, wanted, positions = objective.auto_class, objective.config_settings, objective.max_positions
+    embeddings, section = StartingEmbeddings.taken_from(recipe.model)
+    if checkpoint is not None:
+        remedy = "go on with that one, or start anew with another --output_dir"
+        refuse_foreign_tokenizer(tokenizer, checkpoint, remedy=remedy)
+        dropout = model_section.resumed_dropout(checkpoint, recipe.model, auto_class, wanted=wanted)
+
+        def resume(store: "TokenStore") -> "PreTrainedModel":
+            model = load_model(checkpoint, auto_class, **dropout)
+            embeddings.go_on_in(model, checkpoint)
+            return model
+
+        return resume
+    if "from" in recipe.model:
+        start_from = checkpoint_folder(recipe.model["from"])
+        refuse_foreign_tokenizer(tokenizer, start_from, remedy=f"give --tokenizer {start_from}")
+        loaded = model_section.load_to_train_further(recipe.model, auto_class, max_positions=positions, wanted=wanted)
+        return lambda store: loaded
+    config = model_section.fresh_config(section, auto_class, tokenizer, max_positions=positions, wanted=wanted)
+
+    def draw(store: "TokenStore") -> "PreTrainedModel":
+        model = model_section.draw_model(config, auto_class, tokenizer, seed=recipe.training.seed)
+        embeddings.put_into(model, tokenizer, token_counts=store.token_counts, say=say)
+        return model
+
+    return draw
 
 
 def _refuse_family_of_another_objective(family: str, objective: str) -> None:
