@@ -104,12 +104,13 @@ class LstmRecurrence(torch.autograd.Function):
             tanh_cells = torch.empty_like(cells)
             if peephole is not None:
                 to_input, to_forget, to_output = peephole.unbind()
-            last_hidden, last_cell = hidden, cell
+            last_hidden, last_cell, ended = hidden, cell, []
             parts = gates.unflatten(1, (-1, size))  # (tokens, gates, hidden)
             tensors = (gates, gates[:, : -size if quick else -2 * size], *parts.unbind(1), cells, tanh_cells, outputs)
             steps = zip(*(tensor.split(batch_sizes) for tensor in tensors), strict=True)
             for gate, by_sigmoid, *first, candidate, output_gate, new_cell, tanh_cell, new_hidden in steps:
-                if len(gate) < len(last_hidden):
+                if len(gate) < len(last_hidden):  # here sequences have ended
+                    ended.append((last_hidden[len(gate) :], last_cell[len(gate) :]))
                     last_hidden, last_cell = last_hidden[: len(gate)], last_cell[: len(gate)]
                 if quick:
                     gate.add_(times(last_hidden, recurrent, None))
@@ -138,10 +139,12 @@ class LstmRecurrence(torch.autograd.Function):
                     torch.tanh(new_cell, out=tanh_cell)
                 torch.mul(output_gate, tanh_cell, out=new_hidden)
                 last_hidden, last_cell = new_hidden, new_cell
-        ends = _last_steps(batch_sizes).to(inputs.device)
+            final_hidden, final_cell = (
+                torch.cat(parts) for parts in zip((last_hidden, last_cell), *reversed(ended), strict=True)
+            )
         ctx.save_for_backward(inputs, weight_ih, weight_hh, peephole, hidden, cell, gates, outputs, cells, tanh_cells)
         ctx.batch_sizes, ctx.quick = batch_sizes, quick
-        return outputs, outputs[ends], cells[ends]
+        return outputs, final_hidden, final_cell
 
     @staticmethod
     @once_differentiable
@@ -198,8 +201,8 @@ class LstmRecurrence(torch.autograd.Function):
             shifted, for_inputs = _shifted(hidden, outputs, batch_sizes), ctx.needs_input_grad[0]
             if ctx.quick:
                 grad_inputs = times(grads, weight_ih.t(), None) if for_inputs else None
-                # This way round the smaller factor is the one that oneDNN lays out.
-                grad_ih, grad_hh = (times(seen.t(), grads.t(), None).t() for seen in (inputs, shifted))
+                seen = torch.cat([inputs, shifted], dim=1)  # one product; this way round it is quicker
+                grad_ih, grad_hh = times(seen.t(), grads.t(), None).t().split([inputs.shape[1], size], dim=1)
             else:
                 grad_inputs = grads @ weight_ih if for_inputs else None
                 grad_ih, grad_hh = grads.t() @ inputs, grads.t() @ shifted
@@ -208,19 +211,10 @@ class LstmRecurrence(torch.autograd.Function):
 
 def _shifted(first: torch.Tensor, states: torch.Tensor, batch_sizes: list[int]) -> torch.Tensor:
     """Put at every step the state of the step before: (tokens, width), `first` at the first step."""
+    if batch_sizes[0] == batch_sizes[-1]:
+        return torch.cat([first, states[: -len(first)]])
     before = [step[:size] for step, size in zip(states.split(batch_sizes), batch_sizes[1:], strict=False)]
     return torch.cat([first, *before])
-
-
-def _last_steps(batch_sizes: list[int]) -> torch.Tensor:
-    """Say where each sequence's last step is.
-
-    >>> _last_steps([3, 2, 2]).tolist()
-    [5, 6, 2]
-    """
-    sizes = torch.tensor(batch_sizes)
-    lengths = (sizes > torch.arange(batch_sizes[0])[:, None]).sum(dim=1)  # (sequences,)
-    return (sizes.cumsum(0) - sizes)[lengths - 1] + torch.arange(batch_sizes[0])
 
 
 class LstmVariant(nn.Module):
