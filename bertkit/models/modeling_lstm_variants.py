@@ -26,8 +26,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from .modeling_linear import HAS_ONEDNN, laid_out, times
 
-_NARROWEST = 64  # units; with less, or with fewer rows a step, nothing is gained
-_FEWEST_ROWS = 4
+_FEWEST_ROWS = 2  # in a step; with less, or fewer multiplications for a gate, nothing is gained
+_LEAST_WORK = 150_000
 _through_sigmoid = torch.ops.aten.sigmoid_backward.grad_input
 _through_tanh = torch.ops.aten.tanh_backward.grad_input
 
@@ -39,8 +39,8 @@ def _is_quicker(inputs: torch.Tensor, weights: tuple[torch.Tensor, ...], batch_s
         and inputs.device.type == "cpu"
         and all(tensor.dtype == torch.float32 for tensor in (inputs, *weights))
         and all(type(weight) in (torch.Tensor, nn.Parameter) for weight in weights)  # neither sharded nor quantised
-        and weights[-1].shape[1] >= _NARROWEST
         and len(inputs) >= _FEWEST_ROWS * len(batch_sizes)
+        and len(inputs) * weights[-1].shape[1] ** 2 >= _LEAST_WORK * len(batch_sizes)
         and not torch.compiler.is_compiling()
     )
 
