@@ -26,8 +26,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from .modeling_linear import HAS_ONEDNN, laid_out, times
 
-_NARROWEST = 64  # units; with less, or with fewer rows a step, nothing is gained
-_FEWEST_ROWS = 4
+_FEWEST_ROWS = 2  # in a step; with less, or fewer multiplications for a gate, nothing is gained
+_LEAST_WORK = 150_000
 _through_sigmoid = torch.ops.aten.sigmoid_backward.grad_input
 _through_tanh = torch.ops.aten.tanh_backward.grad_input
 
@@ -39,18 +39,17 @@ def _is_quicker(inputs: torch.Tensor, weights: tuple[torch.Tensor, ...], batch_s
         and inputs.device.type == "cpu"
         and all(tensor.dtype == torch.float32 for tensor in (inputs, *weights))
         and all(type(weight) in (torch.Tensor, nn.Parameter) for weight in weights)  # neither sharded nor quantised
-        and weights[-1].shape[1] >= _NARROWEST
         and len(inputs) >= _FEWEST_ROWS * len(batch_sizes)
+        and len(inputs) * weights[-1].shape[1] ** 2 >= _LEAST_WORK * len(batch_sizes)
         and not torch.compiler.is_compiling()
     )
 
 
-def _tanh(values: torch.Tensor, minus_one: torch.Tensor | None, out: torch.Tensor) -> torch.Tensor:
-    """Write tanh(values); with `minus_one` as 2 sigmoid(2 values) - 1, which torch does in a third of the time on CPUs."""
-    if minus_one is None:
-        return torch.tanh(values, out=out)
-    torch.add(values, values, out=out).sigmoid_()
-    return torch.add(minus_one, out, alpha=2, out=out)
+def _candidate_doubled(weights: torch.Tensor, size: int) -> torch.Tensor:
+    """Copy (gates * size, ...) with twice the candidate's rows."""
+    doubled = weights.clone()
+    doubled[-2 * size : -size] *= 2
+    return doubled
 
 
 class LstmRecurrence(torch.autograd.Function):
@@ -93,22 +92,25 @@ class LstmRecurrence(torch.autograd.Function):
         with torch.autocast(inputs.device.type, enabled=False):
             # The inputs' share of all gates; step by step it becomes the gates.
             if quick:
-                gates = times(inputs, laid_out(weight_ih, len(inputs)), bias)  # (tokens, gates * hidden)
-                recurrent = laid_out(weight_hh, batch_sizes[0])
+                # The candidate is 2 sigmoid(2x) - 1, which is tanh(x) in a third of the time; its weights are doubled here.
+                by_input, share, by_hidden = (_candidate_doubled(t, size) for t in (weight_ih, bias, weight_hh))
+                gates = times(inputs, laid_out(by_input, len(inputs)), share)  # (tokens, gates * hidden)
+                recurrent = laid_out(by_hidden, batch_sizes[0])
             else:
                 gates, recurrent = F.linear(inputs, weight_ih, bias), weight_hh.t()
-            minus_one = gates.new_tensor(-1.0) if quick else None
+            minus_one = gates.new_tensor(-1.0)
             outputs = gates.new_empty(len(gates), size)
             cells = cell.new_empty(len(gates), size)
             tanh_cells = torch.empty_like(cells)
             if peephole is not None:
                 to_input, to_forget, to_output = peephole.unbind()
-            last_hidden, last_cell = hidden, cell
+            last_hidden, last_cell, ended = hidden, cell, []
             parts = gates.unflatten(1, (-1, size))  # (tokens, gates, hidden)
-            tensors = (gates, gates[:, : -2 * size], *parts.unbind(1), cells, tanh_cells, outputs)
+            tensors = (gates, gates[:, : -size if quick else -2 * size], *parts.unbind(1), cells, tanh_cells, outputs)
             steps = zip(*(tensor.split(batch_sizes) for tensor in tensors), strict=True)
             for gate, by_sigmoid, *first, candidate, output_gate, new_cell, tanh_cell, new_hidden in steps:
-                if len(gate) < len(last_hidden):
+                if len(gate) < len(last_hidden):  # here sequences have ended
+                    ended.append((last_hidden[len(gate) :], last_cell[len(gate) :]))
                     last_hidden, last_cell = last_hidden[: len(gate)], last_cell[: len(gate)]
                 if quick:
                     gate.add_(times(last_hidden, recurrent, None))
@@ -119,7 +121,10 @@ class LstmRecurrence(torch.autograd.Function):
                     first[0].addcmul_(to_input, last_cell)
                     forget_gate.addcmul_(to_forget, last_cell)
                 by_sigmoid.sigmoid_()
-                _tanh(candidate, minus_one, out=candidate)
+                if quick:
+                    torch.add(minus_one, candidate, alpha=2, out=candidate)
+                else:
+                    candidate.tanh_()
                 if len(first) == 1:
                     torch.lerp(candidate.to(cell.dtype), last_cell, forget_gate.to(cell.dtype), out=new_cell)
                 else:
@@ -127,12 +132,19 @@ class LstmRecurrence(torch.autograd.Function):
                 if peephole is not None:
                     output_gate.addcmul_(to_output, new_cell)
                 output_gate.sigmoid_()
-                torch.mul(output_gate, _tanh(new_cell, minus_one, out=tanh_cell), out=new_hidden)
+                if quick:
+                    torch.add(new_cell, new_cell, out=tanh_cell).sigmoid_()
+                    torch.add(minus_one, tanh_cell, alpha=2, out=tanh_cell)
+                else:
+                    torch.tanh(new_cell, out=tanh_cell)
+                torch.mul(output_gate, tanh_cell, out=new_hidden)
                 last_hidden, last_cell = new_hidden, new_cell
-        ends = _last_steps(batch_sizes).to(inputs.device)
+            final_hidden, final_cell = (
+                torch.cat(parts) for parts in zip((last_hidden, last_cell), *reversed(ended), strict=True)
+            )
         ctx.save_for_backward(inputs, weight_ih, weight_hh, peephole, hidden, cell, gates, outputs, cells, tanh_cells)
         ctx.batch_sizes, ctx.quick = batch_sizes, quick
-        return outputs, outputs[ends], cells[ends]
+        return outputs, final_hidden, final_cell
 
     @staticmethod
     @once_differentiable
@@ -189,8 +201,8 @@ class LstmRecurrence(torch.autograd.Function):
             shifted, for_inputs = _shifted(hidden, outputs, batch_sizes), ctx.needs_input_grad[0]
             if ctx.quick:
                 grad_inputs = times(grads, weight_ih.t(), None) if for_inputs else None
-                # This way round the smaller factor is the one that oneDNN lays out.
-                grad_ih, grad_hh = (times(seen.t(), grads.t(), None).t() for seen in (inputs, shifted))
+                seen = torch.cat([inputs, shifted], dim=1)  # one product; this way round it is quicker
+                grad_ih, grad_hh = times(seen.t(), grads.t(), None).t().split([inputs.shape[1], size], dim=1)
             else:
                 grad_inputs = grads @ weight_ih if for_inputs else None
                 grad_ih, grad_hh = grads.t() @ inputs, grads.t() @ shifted
@@ -199,19 +211,10 @@ class LstmRecurrence(torch.autograd.Function):
 
 def _shifted(first: torch.Tensor, states: torch.Tensor, batch_sizes: list[int]) -> torch.Tensor:
     """Put at every step the state of the step before: (tokens, width), `first` at the first step."""
+    if batch_sizes[0] == batch_sizes[-1]:
+        return torch.cat([first, states[: -len(first)]])
     before = [step[:size] for step, size in zip(states.split(batch_sizes), batch_sizes[1:], strict=False)]
     return torch.cat([first, *before])
-
-
-def _last_steps(batch_sizes: list[int]) -> torch.Tensor:
-    """Say where each sequence's last step is.
-
-    >>> _last_steps([3, 2, 2]).tolist()
-    [5, 6, 2]
-    """
-    sizes = torch.tensor(batch_sizes)
-    lengths = (sizes > torch.arange(batch_sizes[0])[:, None]).sum(dim=1)  # (sequences,)
-    return (sizes.cumsum(0) - sizes)[lengths - 1] + torch.arange(batch_sizes[0])
 
 
 class LstmVariant(nn.Module):

@@ -136,9 +136,9 @@ several_lengths = [(40,) * 6, (30, 30, 29, 17, 12, 5, 1)]
 
 def long_sequences(variant, lengths):
     torch.manual_seed(0)
-    cell = variant(48, 64)
-    sequences, state = [torch.randn(length, 48) for length in lengths], torch.randn(2, 1, len(lengths), 64)
-    return cell, sequences, state, torch.randn(sum(lengths), 64)
+    cell = variant(48, 192)
+    sequences, state = [torch.randn(length, 48) for length in lengths], torch.randn(2, 1, len(lengths), 192)
+    return cell, sequences, state, torch.randn(sum(lengths), 192)
 
 
 def spied(monkeypatch):
@@ -179,10 +179,10 @@ def test_products_of_onednn_do_not_depend_on_where_weights_lie(variant):
 
 @needs_onednn
 def test_products_of_onednn_are_left_where_they_do_not_pay_or_do_not_apply(monkeypatch):
-    cell, inputs, choices = CoupledLstm(8, 64), torch.randn(4, 20, 8), spied(monkeypatch)
+    cell, inputs, choices = CoupledLstm(8, 200), torch.randn(4, 20, 8), spied(monkeypatch)
     cell(inputs)
     cell(inputs[:3])
-    CoupledLstm(8, 63)(inputs)
+    CoupledLstm(8, 190)(inputs)
     with torch.autocast("cpu", torch.bfloat16):
         assert cell(inputs)[0].dtype == torch.bfloat16
     cell.double()(inputs.double())
@@ -190,20 +190,22 @@ def test_products_of_onednn_are_left_where_they_do_not_pay_or_do_not_apply(monke
 
 
 @every_variant
-def test_inputs_and_weights_without_a_gradient_get_none(variant):
-    cell, inputs = variant(8, 64), torch.randn(4, 20, 8)
+@pytest.mark.parametrize("size", [4, 200])
+def test_inputs_and_weights_without_a_gradient_get_none(variant, size):
+    cell, inputs = variant(8, size), torch.randn(4, 20, 8)
     cell(inputs)[0].sum().backward()
     assert inputs.grad is None and all(parameter.grad is not None for parameter in cell.parameters())
-    frozen, inputs = variant(8, 64).requires_grad_(False), inputs.requires_grad_()
+    frozen, inputs = variant(8, size).requires_grad_(False), inputs.requires_grad_()
     frozen(inputs)[0].sum().backward()
     assert inputs.grad is not None and all(parameter.grad is None for parameter in frozen.parameters())
 
 
 @pytest.mark.slow  # measures time, which a busy machine spoils
-@every_variant
-def test_a_step_takes_at_most_one_and_a_half_times_that_of_torchs_lstm(variant):
-    inputs = torch.randn(32, 64, 256, requires_grad=True)
-    sides = (variant(256, 256), nn.LSTM(256, 256, batch_first=True))
+@needs_onednn
+@pytest.mark.parametrize(("variant", "size"), [(CoupledLstm, 128), (CoupledLstm, 256), (PeepholeLstm, 256)])
+def test_a_step_takes_at_most_one_and_a_half_times_that_of_torchs_lstm(variant, size):
+    inputs = torch.randn(32, 64, size, requires_grad=True)
+    sides = (variant(size, size), nn.LSTM(size, size, batch_first=True))
 
     def seconds(cell):
         begin = time.process_time()
