@@ -96,6 +96,7 @@ def spoil_once(patch, step):
     patch.setattr(Trainer, "training_step", spoilt)
 
 
+@pytest.mark.slow
 def test_two_processes_unfreeze_as_one_and_one_goes_on_where_they_were_killed(run, pretrain_options, tmp_path):
     settings = {**GRADUAL, **NO_DROPOUT, "training.save_steps": 2}
     alone = run(**settings)
@@ -119,6 +120,7 @@ def test_a_pair_killed_while_it_unfreezes_ends_with_the_bits_of_one_left_alone(p
     assert_same_bits(tmp_path / "pair", tmp_path / "broken")
 
 
+@pytest.mark.slow
 def test_a_sharded_run_unfreezes_as_a_whole_one(run, sharded, tmp_path):  # noqa: F811
     settings = {**GRADUAL, **NO_DROPOUT, "training.train_batch_size": 9}
     whole = run(**settings)

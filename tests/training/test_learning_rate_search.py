@@ -94,6 +94,7 @@ def test_so_is_one_whose_rows_go_on_from_step_to_step(run):
     assert losses_of(found) == losses_of(given)
 
 
+@pytest.mark.slow
 def test_processes_agree_and_a_run_that_goes_on_does_not_search_again(run, pretrain_options, tmp_path, capsys):
     settings = {**FIND, **NO_DROPOUT}
     alone = trainer_state_of(run(**settings))["found_learning_rate"]

@@ -158,6 +158,7 @@ def test_a_gradient_that_is_not_a_number_counts_though_its_loss_is_one(run, monk
         assert all(tensor.isfinite().all() for tensor in tensors_of(output_dir).values())
 
 
+@pytest.mark.slow
 def test_processes_agree_on_a_step_that_went_wrong_in_one_of_them(pretrain_options, tmp_path):
     script = tmp_path / "poison.py"
     script.write_text(POISON.format(steps=(3,), counted_as="math.nan", rank=1))
