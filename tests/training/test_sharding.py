@@ -84,7 +84,13 @@ def test_a_sharded_run_is_the_whole_models_and_so_is_its_checkpoint(run, sharded
     assert all((tensor == model.state_dict()[name]).all() for name, tensor in saved.items())
 
 
-@pytest.mark.parametrize("road", [*sorted(set(ROADS) - {"masked"}), "seq2seq rnn, no attention"])
+@pytest.mark.parametrize(
+    "road",
+    [
+        pytest.param(road, marks=() if road in ("causal gpt", "seq2seq rnn") else pytest.mark.slow)
+        for road in [*sorted(set(ROADS) - {"masked"}), "seq2seq rnn, no attention"]
+    ],
+)
 def test_every_family_is_sharded_by_its_layers(run, sharded, corpus_file, tmp_path, road):
     settings = {**EACH, "training.max_steps": 2}
     if road != "causal gpt" and not road.endswith("transformer"):
