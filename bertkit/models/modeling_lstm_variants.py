@@ -96,9 +96,9 @@ class LstmRecurrence(torch.autograd.Function):
                 by_input, share, by_hidden = (_candidate_doubled(t, size) for t in (weight_ih, bias, weight_hh))
                 gates = times(inputs, laid_out(by_input, len(inputs)), share)  # (tokens, gates * hidden)
                 recurrent = laid_out(by_hidden, batch_sizes[0])
+                minus_one = gates.new_tensor(-1.0)
             else:
                 gates, recurrent = F.linear(inputs, weight_ih, bias), weight_hh.t()
-            minus_one = gates.new_tensor(-1.0)
             outputs = gates.new_empty(len(gates), size)
             cells = cell.new_empty(len(gates), size)
             tanh_cells = torch.empty_like(cells)
