@@ -101,6 +101,13 @@ def test_matrices_decay_and_vectors_do_not():
     assert kept["weight_decay"] == 0 and [p.ndim for p in kept["params"]] == [1, 1, 1]
 
 
+@pytest.mark.parametrize(("device", "fused"), [("cpu", True), ("meta", False)])
+def test_the_update_is_fused_where_the_device_has_a_fused_one(device, fused):
+    model = nn.Linear(4, 4, device=device)
+    optimizer = build_optimizer(model, TrainingArguments(max_steps=1), {"all": ["weight", "bias"]})
+    assert optimizer.defaults["fused"] is fused
+
+
 @pytest.mark.parametrize(
     ("layer_decay", "shares"), [(1.0, (1, 1, 1)), (1 / 2.6, (1 / 6.76, 1 / 2.6, 1)), (0.5, (0.25, 0.5, 1))]
 )
