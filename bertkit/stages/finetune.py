@@ -75,8 +75,9 @@ def build_parser(arguments: Sequence[str]) -> RecipeParser:
         "--methods",
         type=list[str] | None,
         default=None,
-        help="Of the learning curve: pretrained, from_scratch (the same model, fresh weights), features (logistic regression "
-        "on the frozen encoder's means) and bow (a bag of words); default: all that the task has.",
+        help="Of the learning curve: pretrained, from_scratch (the same model, fresh weights), features (logistic or ridge "
+        "regression on the frozen encoder's means, or its vectors of words) and bow (a bag of words); default: all that the "
+        "task has.",
     )
     parser.add_argument(
         "--label_min_steps",

@@ -9,13 +9,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from bertkit.config import ConfigError
+from bertkit.stages.frozen_vectors import PROBED
 from bertkit.tasks import TASKS
 from bertkit.tasks.curves import Point, format_curve, write_curve
 from bertkit.tasks.label_subsets import sizes_of, subset
 
 if TYPE_CHECKING:
-    import numpy as np
     from accelerate import PartialState
     from jsonargparse import Namespace
 
@@ -89,7 +91,7 @@ def _methods(recipe: "Namespace") -> list[str]:
     whole_texts = TASKS[recipe.task.name].auto_class == "AutoModelForSequenceClassification"
     possible = {"pretrained", "from_scratch"}
     possible |= {"bow"} if whole_texts else set()
-    possible |= {"features"} if recipe.task.name == "sequence_classification" else set()
+    possible |= {"features"} if recipe.task.name in PROBED else set()
     if recipe.methods is not None and not {*chosen} <= possible:
         raise ConfigError(f"the task {recipe.task.name} has no {sorted({*chosen} - possible)[0]}; leave it out")
     return [method for method in METHODS if method in chosen and method in possible]
@@ -227,26 +229,34 @@ class _Curve:
         return task.evaluation_of_scores(examples, bag.logits(*texts_and_pairs(examples))).compute()[self.metric]
 
     def _features(self, parts: Mapping[str, Sequence[Any]]) -> float:
-        from bertkit.evaluation.probing import fit_probe
+        from bertkit.stages.frozen_vectors import do_task
 
-        number_of = {id(example): number for number, example in enumerate(self.parts["train"])}
-        chosen = [number_of[id(example)] for example in parts["train"]]
-        vectors = {**self._vectors, "train": self._vectors["train"][chosen]}
-        labels = {part: [example.label for example in examples] for part, examples in parts.items()}
-        return fit_probe(vectors, labels).accuracy[self.part]
+        chosen = {id(example) for example in parts["train"]}
+        examples = self.parts["train"]
+        counts = [len(example.words) for example in examples] if self.task.unit == "sentences" else 1
+        rows = np.repeat([id(example) in chosen for example in examples], counts)
+        vectors = {**self._vectors, "train": self._vectors["train"][rows]}
+        _, evaluations = do_task(self.task, vectors, parts)
+        return evaluations[self.part].compute()[self.metric]
 
     @cached_property
-    def _vectors(self) -> "dict[str, np.ndarray]":
-        """The frozen encoder's vectors of all texts, the mean of its last layer."""
-        from bertkit.embeddings.bag_of_words import texts_and_pairs
-        from bertkit.features import FeatureExtractor, FeatureSettings, load_encoder
+    def _vectors(self) -> dict[str, np.ndarray]:
+        """The frozen encoder's vectors of all texts, the mean of its last layer; or those of all words."""
+        from bertkit.features import load_encoder
+        from bertkit.stages.frozen_vectors import FrozenVectors
 
         assert self.start_from is not None
         model = load_encoder(self.start_from).to(self.processes.device)
-        pairs = self.parts["train"][0].text_pair is not None
-        settings = FeatureSettings(pooling="mean", max_length=self.recipe.task.max_length)
-        extractor = FeatureExtractor(model, self.task.tokenizer, settings, pairs=pairs)
+        is_pair = getattr(self.parts["train"][0], "text_pair", None) is not None
+        encoder = FrozenVectors(
+            model,
+            self.task.tokenizer,
+            task=self.recipe.task.name,
+            layers=[-1],
+            pooling="mean",
+            pairs="apart" if is_pair else None,
+            max_length=self.recipe.task.max_length,
+        )
         return {
-            part: extractor(*texts_and_pairs(examples), quiet=self.quiet).vectors
-            for part, examples in self.parts.items()
+            part: encoder.of_layer(encoder.of(examples, quiet=self.quiet), 0) for part, examples in self.parts.items()
         }
