@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,7 +157,7 @@ def _train(
         if not quiet and one.name:
             print(f"\n{one.name}, in {one.folder}", flush=True)
         if one.fold is not None:
-            runs = runs.on(one.fold.parts(parts))
+            runs = replace(runs, parts=one.fold.parts(parts))
         outcome = runs.run(one.seed, one.folder, resume_from=checkpoint)
         if outcome is None:
             return
