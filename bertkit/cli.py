@@ -21,7 +21,7 @@ VERBS = {
     "compare": "compare two fine-tuned models on the same examples",
     "predict": "label, tag, answer, fill, translate or continue new text",
     "features": "turn text into vectors with a frozen checkpoint",
-    "probe": "classify labelled text by the frozen vectors of each layer of a checkpoint",
+    "probe": "do a task with the frozen vectors of each layer of a checkpoint",
     "embed": "train a vector a word by word2vec or GloVe, whatever its context",
     "import": "make a checkpoint of weights that another program wrote (AllenAI's ELMo)",
 }

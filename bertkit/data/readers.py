@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Final, Literal, cast
 
 from bertkit.data.errors import DataError, listed, one_line, read_errors
+from bertkit.data.hub_datasets import open_dataset
 from bertkit.data.plain_text import NOT_UTF_8, NUL_BYTE, refuse_broken_characters, refuse_foreign_byte_order_mark
 from bertkit.data.zstd_file import ZstdFile
 
@@ -297,11 +298,11 @@ def load_dataset(name: str, column: str, *, streaming: bool) -> RecordReader:
     with _dataset_errors(name):
         if folder.is_dir():
             # Streamed always: a copy in the library's cache could outlive a change of the files.
-            dataset = datasets.load_dataset_builder(str(folder), config).as_streaming_dataset(split)
+            dataset = open_dataset(datasets.load_dataset_builder, str(folder), config).as_streaming_dataset(split)
             files = sorted(file for file in folder.rglob("*") if file.is_file())
             made_from = [word for file in files for word in (str(file.relative_to(folder)), _hash_file(file))]
         else:
-            builder = datasets.load_dataset_builder(path, config)
+            builder = open_dataset(datasets.load_dataset_builder, path, config)
             made_from = [path, str(builder.hash)]
             if streaming:
                 dataset = builder.as_streaming_dataset(split)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,8 +76,9 @@ def build_parser(arguments: Sequence[str]) -> RecipeParser:
         "--methods",
         type=list[str] | None,
         default=None,
-        help="Of the learning curve: pretrained, from_scratch (the same model, fresh weights), features (logistic regression "
-        "on the frozen encoder's means) and bow (a bag of words); default: all that the task has.",
+        help="Of the learning curve: pretrained, from_scratch (the same model, fresh weights), features (logistic or ridge "
+        "regression on the frozen encoder's means, or its vectors of words) and bow (a bag of words); default: all that the "
+        "task has.",
     )
     parser.add_argument(
         "--label_min_steps",
@@ -102,6 +104,7 @@ def main(arguments: Sequence[str]) -> None:
         model_section.print_settings({"family": value_of("model.family", arguments, "bert")})
         return
     arguments = bag_of_words.spell_out_family(overrule(LENGTHS, arguments))
+    arguments = bag_of_words.put_in_place_of_network(arguments)
     finetune(*build_parser(arguments).read(arguments))
 
 
@@ -155,7 +158,7 @@ def _train(
         if not quiet and one.name:
             print(f"\n{one.name}, in {one.folder}", flush=True)
         if one.fold is not None:
-            runs = runs.on(one.fold.parts(parts))
+            runs = replace(runs, parts=one.fold.parts(parts))
         outcome = runs.run(one.seed, one.folder, resume_from=checkpoint)
         if outcome is None:
             return

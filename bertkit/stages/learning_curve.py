@@ -9,17 +9,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from bertkit.config import ConfigError
+from bertkit.stages.frozen_vectors import PROBED
 from bertkit.tasks import TASKS
 from bertkit.tasks.curves import Point, format_curve, write_curve
 from bertkit.tasks.label_subsets import sizes_of, subset
 
 if TYPE_CHECKING:
-    import numpy as np
-    from accelerate import PartialState
     from jsonargparse import Namespace
 
-    from bertkit.tasks.task import Task
+    from bertkit.stages.task_runs import TaskRuns
 
 METHODS = ("pretrained", "from_scratch", "features", "bow")
 FILE = "learning_curve.json"
@@ -40,7 +41,7 @@ def learning_curve(recipe: "Namespace", resolved: str) -> None:
     """
     from transformers.utils.logging import disable_progress_bar
 
-    from bertkit.stages.task_runs import read_examples
+    from bertkit.stages.task_runs import TaskRuns, read_examples
     from bertkit.training.processes import join_processes
 
     disable_progress_bar()
@@ -54,7 +55,8 @@ def learning_curve(recipe: "Namespace", resolved: str) -> None:
     if start_from is None and {"pretrained", "features"} & {*methods}:
         raise ConfigError("--methods pretrained and features need --model.from; leave them out, as [from_scratch,bow]")
     task = TASKS[recipe.task.name].from_examples(recipe.task, tokenizer, parts["train"])
-    curve = _Curve(recipe, resolved, task, parts, start_from, processes, quiet)
+    runs = TaskRuns(recipe, resolved, task, parts, start_from=start_from, processes=processes, quiet=quiet)
+    curve = _Curve(runs)
     folder = Path(recipe.output_dir)
     points = _points_so_far(folder, recipe, curve.metric)
     if not quiet:
@@ -89,7 +91,7 @@ def _methods(recipe: "Namespace") -> list[str]:
     whole_texts = TASKS[recipe.task.name].auto_class == "AutoModelForSequenceClassification"
     possible = {"pretrained", "from_scratch"}
     possible |= {"bow"} if whole_texts else set()
-    possible |= {"features"} if recipe.task.name == "sequence_classification" else set()
+    possible |= {"features"} if recipe.task.name in PROBED else set()
     if recipe.methods is not None and not {*chosen} <= possible:
         raise ConfigError(f"the task {recipe.task.name} has no {sorted({*chosen} - possible)[0]}; leave it out")
     return [method for method in METHODS if method in chosen and method in possible]
@@ -143,50 +145,36 @@ class _Curve:
     """The runs of a curve.
 
     Args:
-        recipe: as `bertkit.stages.finetune` reads it.
-        resolved: the same as YAML.
-        task: what is learned.
-        parts: all labelled examples.
-        start_from: the pretrained checkpoint.
-        processes: this process and those beside it.
-        quiet: no progress bar.
+        whole: trainings on all labelled examples.
+
+    Raises:
+        ConfigError: fewer examples than labels.
     """
 
-    def __init__(
-        self,
-        recipe: "Namespace",
-        resolved: str,
-        task: "Task[Any]",
-        parts: Mapping[str, Sequence[Any]],
-        start_from: Path | None,
-        processes: "PartialState",
-        quiet: bool,
-    ) -> None:
-        self.recipe, self.resolved = recipe, resolved
-        self.task, self.parts = task, parts
-        self.start_from = start_from
-        self.processes, self.quiet = processes, quiet
-        self.sizes = sizes_of(recipe.label_fractions, len(parts["train"]))
-        self.metric = task.metric_names[0]
-        self.part = "test" if "test" in parts else "eval"
-        if self.sizes[0] < len(task.label_names):
+    def __init__(self, whole: "TaskRuns") -> None:
+        self.whole = whole
+        self.sizes = sizes_of(whole.recipe.label_fractions, len(whole.parts["train"]))
+        self.metric = whole.task.metric_names[0]
+        self.part = "test" if "test" in whole.parts else "eval"
+        if self.sizes[0] < len(whole.task.label_names):
             raise ConfigError(
-                f"{self.sizes[0]} examples cannot show all {len(task.label_names)} labels; raise the least of --label_fractions"
+                f"{self.sizes[0]} examples cannot show all {len(whole.task.label_names)} labels; raise the least of "
+                "--label_fractions"
             )
 
     def run(self, method: str, size: int, seed: int) -> float | None:
         """Train once, and return the metric; None where a signal ended the training."""
-        parts = {**self.parts, "train": subset(self.parts["train"], size, seed)}
+        whole = self.whole.parts
+        parts = {**whole, "train": subset(whole["train"], size, seed)}
         if method in ("pretrained", "from_scratch"):
             return self._network(parts, seed, from_scratch=method == "from_scratch")
         runs: dict[str, Callable[[dict[str, Any]], float]] = {"features": self._features, "bow": self._bag}
         return runs[method](parts)
 
     def _network(self, parts: Mapping[str, Sequence[Any]], seed: int, *, from_scratch: bool) -> float | None:
-        from bertkit.stages.task_runs import TaskRuns
         from bertkit.training.length import Length
 
-        recipe = deepcopy(self.recipe)
+        recipe, processes = deepcopy(self.whole.recipe), self.whole.processes
         recipe.from_scratch = from_scratch
         training, tokens = recipe.training, recipe.task.max_length
         length = Length.of(training, tokens_per_example=tokens, num_examples=len(parts["train"]))
@@ -197,56 +185,57 @@ class _Curve:
             recipe.training = replace(training, num_train_epochs=None, max_steps=steps, save_steps=every)
         recipe.training = replace(recipe.training, resume_from_checkpoint=None)
         folder = Path(recipe.output_dir) / "run"
-        if self.processes.is_main_process and folder.exists():
+        if processes.is_main_process and folder.exists():
             shutil.rmtree(folder)
-        self.processes.wait_for_everyone()
-        runs = TaskRuns(
-            recipe,
-            self.resolved,
-            self.task,
-            parts,
-            start_from=self.start_from,
-            processes=self.processes,
-            quiet=True,
-        )
-        outcome = runs.run(seed, folder, resume_from=None)
-        self.processes.wait_for_everyone()
+        processes.wait_for_everyone()
+        outcome = replace(self.whole, recipe=recipe, parts=parts, quiet=True).run(seed, folder, resume_from=None)
+        processes.wait_for_everyone()
         if outcome is None:
             return None
-        if self.processes.is_main_process:
+        if processes.is_main_process:
             shutil.rmtree(folder)
         return float(outcome[self.part][self.metric])
 
     def _bag(self, parts: Mapping[str, Sequence[Any]]) -> float:
         from bertkit.embeddings.bag_of_words import BagOfWordsArguments, texts_and_pairs
-        from bertkit.stages.bag_of_words import fit_bag, text_task
+        from bertkit.stages.bag_of_words import fit_bag
 
-        task = text_task(self.recipe.task, self.parts["train"])
+        task: Any = self.whole.task
         bag = fit_bag(BagOfWordsArguments(), task, parts, tokenizer=None)
         examples = parts[self.part]
-        return task.evaluation_of_scores(examples, bag.logits(*texts_and_pairs(examples))).compute()[self.metric]
+        evaluation = task.evaluation_of_scores(examples, bag.logits(*texts_and_pairs(examples)))
+        return float(evaluation.compute()[self.metric])
 
     def _features(self, parts: Mapping[str, Sequence[Any]]) -> float:
-        from bertkit.evaluation.probing import fit_probe
+        from bertkit.stages.frozen_vectors import do_task
 
-        number_of = {id(example): number for number, example in enumerate(self.parts["train"])}
-        chosen = [number_of[id(example)] for example in parts["train"]]
-        vectors = {**self._vectors, "train": self._vectors["train"][chosen]}
-        labels = {part: [example.label for example in examples] for part, examples in parts.items()}
-        return fit_probe(vectors, labels).accuracy[self.part]
+        task, examples = self.whole.task, self.whole.parts["train"]
+        chosen = {id(example) for example in parts["train"]}
+        counts = [len(example.words) for example in examples] if task.unit == "sentences" else 1
+        rows = np.repeat([id(example) in chosen for example in examples], counts)
+        vectors = {**self._vectors, "train": self._vectors["train"][rows]}
+        _, evaluations = do_task(task, vectors, parts)
+        return evaluations[self.part].compute()[self.metric]
 
     @cached_property
-    def _vectors(self) -> "dict[str, np.ndarray]":
-        """The frozen encoder's vectors of all texts, the mean of its last layer."""
-        from bertkit.embeddings.bag_of_words import texts_and_pairs
-        from bertkit.features import FeatureExtractor, FeatureSettings, load_encoder
+    def _vectors(self) -> dict[str, np.ndarray]:
+        """The frozen encoder's vectors of all texts, the mean of its last layer; or those of all words."""
+        from bertkit.features import load_encoder
+        from bertkit.stages.frozen_vectors import FrozenVectors
 
-        assert self.start_from is not None
-        model = load_encoder(self.start_from).to(self.processes.device)
-        pairs = self.parts["train"][0].text_pair is not None
-        settings = FeatureSettings(pooling="mean", max_length=self.recipe.task.max_length)
-        extractor = FeatureExtractor(model, self.task.tokenizer, settings, pairs=pairs)
+        whole = self.whole
+        assert whole.start_from is not None
+        model = load_encoder(whole.start_from).to(whole.processes.device)
+        is_pair = getattr(whole.parts["train"][0], "text_pair", None) is not None
+        encoder = FrozenVectors(
+            model,
+            whole.task.tokenizer,
+            task=whole.recipe.task.name,
+            layers=[-1],
+            pooling="mean",
+            pairs="apart" if is_pair else None,
+            max_length=whole.recipe.task.max_length,
+        )
         return {
-            part: extractor(*texts_and_pairs(examples), quiet=self.quiet).vectors
-            for part, examples in self.parts.items()
+            part: encoder.of_layer(encoder.of(examples, quiet=whole.quiet), 0) for part, examples in whole.parts.items()
         }

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,54 +57,30 @@ def read_examples(
     return start_from, tokenizer, load_parts(recipe.data)
 
 
+@dataclass
 class TaskRuns:
-    """Trainings of one task on the same examples.
+    """Trainings of one task on the same examples."""
 
-    Args:
-        recipe: as `bertkit.stages.finetune` reads it.
-        resolved: the same as YAML, to keep with the checkpoints.
-        task: what is learned.
-        parts: the examples, "train", "eval" and perhaps "test".
-        start_from: the checkpoint whose weights a run starts from; None for fresh ones.
-        processes: this process and those beside it.
-        quiet: no progress bar.
-    """
-
-    def __init__(
-        self,
-        recipe: "Namespace",
-        resolved: str,
-        task: "Task[Any]",
-        parts: Mapping[str, Sequence[Any]],
-        *,
-        start_from: Path | None,
-        processes: "PartialState",
-        quiet: bool,
-    ) -> None:
-        self.recipe = recipe
-        self.resolved = resolved
-        self.task = task
-        self.parts = parts
-        self.start_from = start_from
-        self.processes = processes
-        self.quiet = quiet
+    recipe: "Namespace"
+    """As `bertkit.stages.finetune` reads it."""
+    resolved: str
+    """The same as YAML, to keep with the checkpoints."""
+    task: "Task[Any]"
+    """What is learned."""
+    parts: Mapping[str, Sequence[Any]]
+    """The examples, "train", "eval" and perhaps "test"."""
+    _: KW_ONLY
+    start_from: Path | None
+    """The checkpoint whose weights a run starts from; None for fresh ones."""
+    processes: "PartialState"
+    """This process and those beside it."""
+    quiet: bool
+    """No progress bar."""
 
     @cached_property
     def batches(self) -> dict[str, "TaskBatches"]:
         """The examples tokenized, by part; those of training for looking at, each run shuffles its own."""
         return {part: self.task.batches(examples, training=False) for part, examples in self.parts.items()}
-
-    def on(self, parts: Mapping[str, Sequence[Any]]) -> "TaskRuns":
-        """Return trainings of the same task on other examples."""
-        return TaskRuns(
-            self.recipe,
-            self.resolved,
-            self.task,
-            parts,
-            start_from=self.start_from,
-            processes=self.processes,
-            quiet=self.quiet,
-        )
 
     def run(self, seed: int, folder: Path, *, resume_from: Path | None) -> dict[str, Any] | None:
         """Train once, and write what the best checkpoint says of the other parts.

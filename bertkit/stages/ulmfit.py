@@ -98,12 +98,13 @@ def ulmfit(stages: "dict[str, tuple[Namespace, str]]") -> None:
         stages: section -> its recipe and the same as YAML.
 
     Raises:
-        ConfigError: the stages do not go together.
+        ConfigError: the stages do not go together, or the data of one is not what it needs.
     """
     from bertkit.training.processes import join_processes
 
     _refuse_what_does_not_go_together(stages)
     processes = join_processes()
+    _read_data_of_later_stages(stages, processes)
     for stage, (recipe, resolved) in stages.items():
         say = print if processes.is_main_process and not recipe.quiet else _silent
         folder = Path(recipe.output_dir)
@@ -204,6 +205,31 @@ def _refuse_what_does_not_go_together(stages: "dict[str, tuple[Namespace, str]]"
         if len(set(values.values())) > 1:
             said = ", ".join(f"{stage} {value}" for stage, value in values.items())
             raise ConfigError(f"training.{name} must be the same in all stages, and is {said}")
+
+
+def _read_data_of_later_stages(stages: "dict[str, tuple[Namespace, str]]", processes: "PartialState") -> None:
+    """Find before the first stage, which may take days, what is wrong with the data of those that follow.
+
+    What is tokenized here is not tokenized again.
+
+    Raises:
+        ConfigError: a source that cannot be read, or data that a stage cannot learn from.
+    """
+    from bertkit.data.splits import build_stores
+    from bertkit.tasks.sources import load_parts
+    from bertkit.tokenization import load_any_tokenizer
+
+    for stage, (recipe, _) in [*stages.items()][1:]:
+        try:
+            with processes.main_process_first():
+                tokenizer = load_any_tokenizer(recipe.tokenizer)
+                if STAGES[stage] is pretrain:
+                    build_stores(recipe.data, tokenizer, quiet=recipe.quiet or not processes.is_main_process)
+                else:
+                    examples = load_parts(recipe.data)["train"]
+                    TASKS[recipe.task.name].from_examples(recipe.task, tokenizer, examples)
+        except ValueError as error:
+            raise ConfigError(f"{stage}: {error}") from error
 
 
 def _is_done(folder: Path, resolved: str, processes: "PartialState") -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from bertkit.data.errors import DataError, listed, one_line
+from bertkit.data.hub_datasets import open_dataset
 from bertkit.data.keyed_random import keyed_permutation
 from bertkit.data.records import RECORD_FORMS, Record, file_form, read_file, read_records
 
@@ -327,8 +328,12 @@ def dataset_records(name: str, default_split: str) -> Iterator[Record]:
     path, _, config = path.partition(":")
     try:
         # A folder is streamed: a copy in the library's cache could outlive a change of the files.
-        dataset = datasets.load_dataset(
-            path, config or None, split=split or default_split, streaming=Path(path).expanduser().is_dir()
+        dataset = open_dataset(
+            datasets.load_dataset,
+            path,
+            config or None,
+            split=split or default_split,
+            streaming=Path(path).expanduser().is_dir(),
         )
         features = (dataset.features or {}).items()
         names = {column: found for column, feature in features if (found := _class_names(feature))}

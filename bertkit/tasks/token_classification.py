@@ -105,13 +105,36 @@ class TokenClassificationTask(Task[TaggedSentence]):
         self, examples: Sequence[TaggedSentence], *, seed: int = 0, training: bool
     ) -> "TokenClassificationBatches":
         """Tokenize sentences for the Trainer; see `Task.batches`."""
+        tags = self.targets(examples)
+        return TokenClassificationBatches(self, self.tokenize(examples), tags, seed=seed, training=training)
+
+    def targets(self, examples: Sequence[TaggedSentence]) -> np.ndarray:
+        """Return the numbers of the words' tags, (words,).
+
+        Raises:
+            DataError: a tag that is not known.
+        """
         for example in examples:
             for tag in example.tags:
                 if tag not in self.label_ids:
                     known = listed(self.label_names)
                     raise DataError(f"{example.place}: tag {tag!r} is not known; the training data has {known}")
-        tags = np.array([self.label_ids[tag] for example in examples for tag in example.tags])
-        return TokenClassificationBatches(self, self.tokenize(examples), tags, seed=seed, training=training)
+        return np.array([self.label_ids[tag] for example in examples for tag in example.tags])
+
+    def evaluation_of_scores(
+        self, examples: Sequence[TaggedSentence], scores: np.ndarray
+    ) -> "TokenClassificationEvaluation":
+        """Return the evaluation of a model that is no network.
+
+        Args:
+            examples: what it was asked about.
+            scores: (words, labels) its logits.
+        """
+        import torch
+
+        evaluation = TokenClassificationEvaluation(self, starts_of_sentences(examples), self.targets(examples))
+        evaluation.totals = {"logits": torch.from_numpy(scores).float(), "evaluated": torch.ones(len(scores))}
+        return evaluation
 
     def unlabelled_batches(self, examples: Sequence[TaggedSentence]) -> "TokenClassificationBatches":
         """Tokenize sentences whose tags are not known."""
@@ -146,7 +169,7 @@ class TokenClassificationTask(Task[TaggedSentence]):
             words=np.concatenate(words_of),
             places=np.concatenate(places_of),
             starts=np.concatenate([[0], np.cumsum([len(words) for words in words_of])]),
-            sentences=np.concatenate([[0], np.cumsum([len(example.words) for example in examples])]),
+            sentences=starts_of_sentences(examples),
         )
 
     def _pieces(self, example: TaggedSentence) -> list[list[int]]:
@@ -283,7 +306,7 @@ class TokenClassificationBatches(TaskBatches):
 
     def evaluation(self) -> "TokenClassificationEvaluation":
         """Begin an evaluation."""
-        return TokenClassificationEvaluation(self.task, self.words, self.tags)
+        return TokenClassificationEvaluation(self.task, self.words.sentences, self.tags)
 
 
 class TokenClassificationEvaluation:
@@ -291,15 +314,15 @@ class TokenClassificationEvaluation:
 
     Args:
         task: whose metrics they are.
-        words: the sentences as tokens.
+        sentences: (sentences + 1,) the first word of each sentence, and the end.
         tags: (words,) in the order of the text.
     """
 
-    def __init__(self, task: TokenClassificationTask, words: TokenizedWords, tags: np.ndarray) -> None:
+    def __init__(self, task: TokenClassificationTask, sentences: np.ndarray, tags: np.ndarray) -> None:
         import torch
 
         self.task = task
-        self.words = words
+        self.sentences = sentences
         self.tags = torch.from_numpy(tags)
         self.totals: dict[str, torch.Tensor] = {
             "logits": torch.zeros(len(tags), len(task.label_names)),
@@ -321,14 +344,17 @@ class TokenClassificationEvaluation:
         logits, names = self.totals["logits"], self.task.label_names
         predicted = logits.argmax(-1).tolist()
         true = self.tags.tolist()
-        whole = [
-            range(first, last) for first, last in pairwise(self.words.sentences.tolist()) if evaluated[first:last].all()
-        ]
+        whole = [range(first, last) for first, last in pairwise(self.sentences.tolist()) if evaluated[first:last].all()]
         predictions, references = ([[names[of[word]] for word in words] for words in whole] for of in (predicted, true))
         return {
             **self.task.tag_metrics(predictions, references),
             "loss": float(F.cross_entropy(logits[evaluated], self.tags[evaluated])),
         }
+
+
+def starts_of_sentences(examples: Sequence[TaggedSentence]) -> np.ndarray:
+    """Return (sentences + 1,) the first word of each sentence among the words of all, and the end."""
+    return np.concatenate([[0], np.cumsum([len(example.words) for example in examples])])
 
 
 def marks_spans(tags: Collection[str]) -> bool:

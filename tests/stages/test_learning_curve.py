@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 
 import pytest
 
@@ -76,15 +77,85 @@ def test_what_cannot_be_drawn_is_said_before_training(checkpoint, reviews, tmp_p
         assert not (tmp_path / "curve").exists()
 
 
-def test_a_task_without_cheap_baselines_draws_the_networks_alone(checkpoint, tmp_path, capsys):
-    path = made_up.write("token_classification", tmp_path, "train", 40)
-    verb = ["finetune", "--task.name", "token_classification", "--model.from", checkpoint, "--data.train", path]
+@pytest.mark.parametrize(
+    ("task", "metric", "absent"), [("token_classification", "f1", "bow"), ("question_answering", "f1", "features")]
+)
+def test_a_task_draws_the_methods_that_it_has(checkpoint, tmp_path, capsys, task, metric, absent):
+    path = made_up.write(task, tmp_path, "train", 40)
+    verb = ["finetune", "--task.name", task, "--model.from", checkpoint, "--data.train", path]
     options = ["--label_fractions", "[10]", "--label_min_steps", "2", "--output_dir", tmp_path / "curve"]
     length = ["--training.num_train_epochs", "1", "--task.max_length", "32"]
+    length += ["--task.stride", "8", "--task.max_question_length", "8"] if task == "question_answering" else []
     assert main([str(part) for part in [*verb, *options, *length]]) == 0
-    assert capsys.readouterr().out.splitlines()[-4].split()[-3:] == ["pretrained", "from", "scratch"]
-    assert main([str(part) for part in [*verb, *options, "--methods", "[bow]"]]) == 2
-    assert "the task token_classification has no bow" in capsys.readouterr().err
+    header = next(line for line in capsys.readouterr().out.splitlines() if line.startswith(f"{metric}, by labels"))
+    having = {"pretrained", "from scratch", "features"} - {absent}
+    assert {*re.split(r"\s{2,}", header)[1:]} == having
+    assert main([str(part) for part in [*verb, *options, "--methods", f"[{absent}]"]]) == 2
+    assert f"the task {task} has no {absent}" in capsys.readouterr().err
+
+
+def test_features_of_numbers_are_ridge_regression_and_more_labels_are_better(checkpoint, tmp_path):
+    parts = {part: made_up.write("regression", tmp_path, part, count) for part, count in (("train", 160), ("eval", 40))}
+    data = [option for part, path in parts.items() for option in (f"--data.{part}", path)]
+    verb = [
+        "finetune",
+        "--task.name",
+        "regression",
+        "--model.from",
+        checkpoint,
+        *data,
+        *made_up.DATA_OPTIONS["regression"],
+    ]
+    options = [
+        "--label_fractions",
+        "[20,160]",
+        "--methods",
+        "[features,bow]",
+        "--output_dir",
+        tmp_path / "curve",
+        "--quiet",
+    ]
+    assert main([str(part) for part in [*verb, *options, "--task.max_length", "32"]]) == 0
+    content = json.loads((tmp_path / "curve" / "learning_curve.json").read_text())
+    values = {(one["method"], one["labels"]): one["value"] for one in content["points"]}
+    assert content["metric"] == "pearson" and values["features", 160] > max(0.7, values["features", 20])
+
+
+def test_features_of_the_whole_training_part_are_what_the_probe_finds(checkpoint, tmp_path):
+    parts = {part: made_up.write("token_classification", tmp_path, part, 30) for part in ("train", "eval")}
+    data = [str(option) for part, path in parts.items() for option in (f"--data.{part}", path)]
+    name = "token_classification"
+    options = [
+        "--label_fractions",
+        "[10,1.0]",
+        "--methods",
+        "[features]",
+        "--output_dir",
+        f"{tmp_path}/curve",
+        "--quiet",
+    ]
+    assert (
+        main(
+            [
+                "finetune",
+                "--task.name",
+                name,
+                "--model.from",
+                str(checkpoint),
+                *data,
+                *options,
+                "--task.max_length",
+                "32",
+            ]
+        )
+        == 0
+    )
+    points = json.loads((tmp_path / "curve" / "learning_curve.json").read_text())["points"]
+    assert main(["probe", str(checkpoint), "--task", name, *data, "--output_dir", f"{tmp_path}/probe", "--quiet"]) == 0
+    results = json.loads((tmp_path / "probe" / "results.json").read_text())
+    last_layer = results["layers"][-2]["eval"]["f1"]
+    assert [point["labels"] for point in points] == [10, 30]
+    assert points[1]["value"] == pytest.approx(last_layer) and points[0]["value"] <= points[1]["value"]
 
 
 def test_subsets_are_nested_and_have_their_share_of_each_label():

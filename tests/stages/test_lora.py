@@ -14,7 +14,15 @@ from bertkit.models import build_config, build_model
 from bertkit.stages.task_model import add_lora
 from bertkit.training.lora import Lora
 from bertkit.training.lora_arguments import LoraArguments
-from tests.training.runs import KILLED_AT, assert_close, assert_same_bits, finish, launch
+from tests.training.runs import (
+    KILLED_AT,
+    assert_close,
+    assert_same_bits,
+    assert_same_course,
+    finish,
+    launch,
+    sharded_script,
+)
 
 peft = pytest.importorskip("peft")
 AUTO = ["--training.resume_from_checkpoint", "auto"]
@@ -100,22 +108,45 @@ def test_a_run_goes_back_to_the_unmerged_weights_when_a_step_goes_wrong(command,
     assert_same_bits(tmp_path / "skip", tmp_path / "rollback")
 
 
+WITHOUT_DROPOUT = ["--lora.dropout", 0, "--model.hidden_dropout_prob", 0, "--model.attention_probs_dropout_prob", 0]
+
+
 @pytest.mark.slow
 def test_two_processes_train_what_one_does(command, tmp_path):
-    settings = [
-        *command,
-        "--lora.dropout",
-        0,
-        "--model.hidden_dropout_prob",
-        0,
-        "--model.attention_probs_dropout_prob",
-        0,
-    ]
+    settings = [*command, *WITHOUT_DROPOUT]
     assert finetune(*settings, "--output_dir", tmp_path / "alone") == 0
     script = tmp_path / "finetune.py"
     script.write_text(KILLED_AT.format(verb="finetune", stage="none", step=0))
     finish(launch([*map(str, settings), "--quiet", "--output_dir", str(tmp_path / "pair")], processes=2, script=script))
     assert_close(tmp_path / "alone", tmp_path / "pair", tolerance=1e-3)
+
+
+@pytest.mark.slow
+def test_shards_train_what_a_whole_model_does_and_either_goes_on_from_the_other(command, tmp_path):
+    # At the command's rate rounding alone would part the weights by more than the tolerance.
+    settings = [*command, *WITHOUT_DROPOUT, "--training.lr_scheduler_type", "constant", "--training.warmup_steps", 1]
+    settings += ["--training.learning_rate", 0.005, "--training.logging_steps", 1]
+    script = sharded_script(tmp_path, "finetune")
+
+    def sharded(folder, *more):
+        options = [*map(str, [*settings, "--output_dir", folder, *more]), "--quiet"]
+        finish(launch(options, processes=2, script=script))
+
+    whole, shards, moved = (tmp_path / name for name in ("whole", "shards", "moved"))
+    assert finetune(*settings, "--output_dir", whole) == 0
+    sharded(shards)
+    assert_same_course(whole, shards, rel=1e-4)
+    assert_close(whole, shards, tolerance=1e-3)
+    adapters = [load_file(folder / "last" / "adapter" / "adapter_model.safetensors") for folder in (whole, shards)]
+    assert adapters[0].keys() == adapters[1].keys()
+    _, report = AutoModelForSequenceClassification.from_pretrained(shards / "best", output_loading_info=True)
+    assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    steps = json.loads((whole / "last" / "state" / "trainer_state.json").read_text())["global_step"]
+    third = ["--training.num_train_epochs", "null", "--training.save_steps", 8, "--training.max_steps"]
+    sharded(moved, *third, 8)
+    assert finetune(*settings, *third, 16, "--output_dir", moved, *AUTO) == 0
+    sharded(moved, *third, steps, *AUTO)
+    assert_close(whole, moved, tolerance=1e-3)
 
 
 @pytest.mark.parametrize(

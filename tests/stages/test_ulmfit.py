@@ -115,12 +115,18 @@ def test_two_processes_walk_it_too_and_a_stage_that_was_broken_off_goes_on(optio
         (["--classifier.tokenizer", "x"], "classifier.tokenizer: bertkit ulmfit decides that of its stages; give --tokenizer"),
         (["--target.training.mixed_precision", "bf16"], "training.mixed_precision must be the same in all stages"),
         (["--classifier.training.layer_decay", "7"], "classifier: .*training.layer_decay is 7.0; it must be above 0"),
+        (["--target.data.train", "none.txt"], "bertkit ulmfit: target: .*none.txt"),
+        (["--target.data.documents", "file", "--target.data.train", "read.txt"], "target: read.txt holds one document"),
+        (["--classifier.data.test", "none.txt"], "classifier: none.txt does not exist"),
+        (["--classifier.data.train", "read.txt"], "classifier: the training data has one label only"),
         (["--generel.training.max_steps", "3"], "unknown option --generel.training.max_steps"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_any_stage_is_said_before_the_first(options, tmp_path, capsys, more, message):
+def test_what_is_wrong_with_any_stage_is_said_before_the_first(options, tmp_path, monkeypatch, capsys, more, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "read.txt").write_text("a good film\na bad film\n" * 10)
     assert main(["ulmfit", *options, *more]) == 2
-    [line] = capsys.readouterr().err.splitlines()
+    line = capsys.readouterr().err.splitlines()[-1]  # behind progress bars
     assert re.search(message, line), line
     assert not (tmp_path / "run").exists()
 

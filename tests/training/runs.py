@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 NO_DROPOUT = {"model.hidden_dropout_prob": 0.0, "model.attention_probs_dropout_prob": 0.0}
@@ -34,6 +35,49 @@ Trainer.training_step = dying
 sys.exit(main(["{verb}", *sys.argv[1:]]))
 """
 """A script that runs a verb, and dies at a step of the run in the folder of a name."""
+
+
+SHARDED = """
+import os
+import sys
+
+os.environ |= {environment}
+from accelerate import Accelerator, FullyShardedDataParallelPlugin
+from accelerate.utils import DistributedType
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
+from bertkit.cli import main
+from bertkit.training.trainer import Trainer
+
+init, train = Accelerator.__init__, Trainer.train
+
+
+def as_on_gpus(self, *args, **kwargs):
+    init(self, *args, **kwargs)
+    self.state.fsdp_plugin, self.state.distributed_type = FullyShardedDataParallelPlugin(), DistributedType.FSDP
+
+
+def sharded(self):
+    lists = [module for name, module in self.model.named_modules() if name.endswith("layers")]
+    assert lists and all(isinstance(layer, FSDPModule) for layers in lists for layer in layers)
+    assert all(isinstance(parameter, DTensor) for parameter in self.model.parameters())
+    return train(self)
+
+
+Accelerator.__init__, Trainer.train = as_on_gpus, sharded
+sys.exit(main(["{verb}", *sys.argv[1:]]))
+"""
+"""A script that runs a verb with the model sharded as on GPUs."""
+VARIANTS = Path(__file__).parents[2] / "docs" / "accelerate"
+
+
+def sharded_script(folder, verb):
+    """Write a script for two processes that runs a verb with the model sharded as docs/accelerate/fsdp2.yaml says."""
+    config = yaml.safe_load((VARIANTS / "fsdp2.yaml").read_text())["fsdp_config"]
+    environment = {name.upper(): str(value) for name, value in config.items()}
+    script = folder / "sharded.py"
+    script.write_text(SHARDED.format(environment=environment, verb=verb))
+    return script
 
 
 def tensors_of(output_dir):

@@ -4,7 +4,6 @@ Accelerate shards on GPUs only, but what it does is torch's and works on two pro
 """
 
 import json
-from pathlib import Path
 
 import pytest
 import yaml
@@ -12,40 +11,18 @@ from accelerate.commands.config.config_args import load_config_from_file
 from safetensors.torch import load_file
 from transformers import AutoModelForPreTraining
 
-from tests.training.runs import NO_DROPOUT, assert_close, assert_same_course, finish, launch, tensors_of
+from tests.training.runs import (
+    NO_DROPOUT,
+    VARIANTS,
+    assert_close,
+    assert_same_course,
+    finish,
+    launch,
+    sharded_script,
+    tensors_of,
+)
 from tests.training.test_every_objective import EACH, ROADS
 
-SHARDED = """
-import os
-import sys
-
-os.environ |= {environment}
-from accelerate import Accelerator, FullyShardedDataParallelPlugin
-from accelerate.utils import DistributedType
-from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor
-from bertkit.cli import main
-from bertkit.training.trainer import Trainer
-
-init, train = Accelerator.__init__, Trainer.train
-
-
-def as_on_gpus(self, *args, **kwargs):
-    init(self, *args, **kwargs)
-    self.state.fsdp_plugin, self.state.distributed_type = FullyShardedDataParallelPlugin(), DistributedType.FSDP
-
-
-def sharded(self):
-    lists = [module for name, module in self.model.named_modules() if name.endswith("layers")]
-    assert lists and all(isinstance(layer, FSDPModule) for layers in lists for layer in layers)
-    assert all(isinstance(parameter, DTensor) for parameter in self.model.parameters())
-    return train(self)
-
-
-Accelerator.__init__, Trainer.train = as_on_gpus, sharded
-sys.exit(main(["pretrain", *sys.argv[1:]]))
-"""
-VARIANTS = Path(__file__).parents[2] / "docs" / "accelerate"
 SETTINGS = {
     **NO_DROPOUT,
     "training.logging_steps": 1,
@@ -61,9 +38,7 @@ AUTO = {"training.resume_from_checkpoint": "auto"}
 @pytest.fixture(scope="module")
 def sharded(pretrain_options, tmp_path_factory):
     """Return a function: train on two processes with the model sharded."""
-    script = tmp_path_factory.mktemp("script") / "sharded.py"
-    config = yaml.safe_load((VARIANTS / "fsdp2.yaml").read_text())["fsdp_config"]
-    script.write_text(SHARDED.format(environment={name.upper(): str(value) for name, value in config.items()}))
+    script = sharded_script(tmp_path_factory.mktemp("script"), "pretrain")
 
     def train(output_dir, **settings):
         finish(launch(pretrain_options(output_dir, **SETTINGS | settings), processes=2, script=script))
