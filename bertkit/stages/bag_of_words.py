@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertkit.config import ConfigError, RecipeParser, config_files, nearest, value_of
+from bertkit.config import ConfigError, RecipeParser, nearest
 from bertkit.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -148,26 +148,6 @@ def spell_out_family(arguments: Sequence[str]) -> list[str]:
         is_family = (argument, following) == ("--model", FAMILY) or argument == f"--model={FAMILY}"
         spelled.append(argument.replace("--model", "--model.family", 1) if is_family else argument)
     return spelled
-
-
-def put_in_place_of_network(arguments: Sequence[str]) -> list[str]:
-    """Let a bag of words that the command line asks for replace the model of a recipe that was written for a network.
-
-    Args:
-        arguments: the command line, the family spelled out.
-
-    Returns:
-        The command line; where it is so, its config files come first, and behind them what takes their model away.
-    """
-    of_files = [f"--config={path}" for path in config_files(arguments)]
-    rest = [
-        argument
-        for before, argument in pairwise(["", *arguments])
-        if "--config" not in (before, argument) and not argument.startswith("--config=")
-    ]
-    if value_of("model.family", rest, "") != FAMILY or value_of("model.family", of_files, "") == FAMILY:
-        return [*arguments]
-    return [*of_files, "--model", f'{{"family": "{FAMILY}"}}', *rest]
 
 
 def read_settings(model: str | Mapping[str, Any]) -> "BagOfWordsArguments":
