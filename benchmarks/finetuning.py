@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-SETTINGS = {"epochs": 3, "batch": 32, "learning_rate": 5e-5, "warmup": 0.1, "weight_decay": 0.01, "max_length": 128}
+SETTINGS = {"epochs": 2, "batch": 32, "learning_rate": 5e-5, "warmup": 0.1, "weight_decay": 0.01, "max_length": 128}
 METRIC = {"sst2": ("test", "accuracy"), "stsb": ("eval", "pearson")}
 
 
