@@ -3,8 +3,8 @@
     python benchmarks/task_table.py --data folder --output runs/table [--tasks sst2 trec] [--models bow bert] [--seeds 0 1 2]
 
 `folder` is laid out as `TASKS` below says. What is trained: a tokenizer of 8,000 pieces for each language; on the language's
-text word2vec, and one language model of each family by its recipe `<family>-tiny`; from these each task by its own recipe, with
-the same lengths for all and one learning rate a family (`MODELS`). Each step is a command of bertkit in a process of its own,
+text word2vec, and one language model of each family by its recipe `<family>-tiny`, shortened; from these each task by its own
+recipe, with the same lengths for all and one learning rate a family (`MODELS`). Each step is a command of bertkit in a process of its own,
 with one thread; what is done already is not done again, and what was broken off goes on. Several of these at once, on other
 tasks or models, share one output folder once the language models are there (`--only pretrain`). Prints the table of what the
 folder holds as Markdown; results.json beside it has every run.
@@ -66,8 +66,13 @@ TASKS = {
 }  # fmt: skip
 SENTENCES = ("sst2", "trec", "nsmc", "stsb", "rte")
 """Tasks about whole texts: of these a bag of words can learn, and a pooling is chosen."""
-LANGUAGE_MODELS = {"lstm": "rnn-tiny", "elmo": "elmo-tiny", "gpt": "gpt-tiny", "bert": "bert-tiny"}
-"""Models of the table -> the recipe that they are pretrained by."""
+LANGUAGE_MODELS = {
+    "lstm": ("rnn-tiny", 1200),
+    "elmo": ("elmo-tiny", 650),
+    "gpt": ("gpt-tiny", 1200),
+    "bert": ("bert-tiny", 2000),
+}
+"""Models of the table -> the recipe they are pretrained by, and for how many steps: about four minutes of one core each."""
 CORPORA = {"en": "pretrain_en", "ko": "pretrain_ko"}
 
 
@@ -102,15 +107,15 @@ MODELS = {
     "minilm": Model("MiniLM", "", (), tuple(task for task in TASKS if TASKS[task].language == "en"), "cls"),
 }
 MINILM = {
-    "sst2": (*_rate("5e-5"), "--training.num_train_epochs", "2"),
-    "stsb": (*_rate("5e-5"), "--training.num_train_epochs", "2"),
     "trec": (*_rate("1e-4"), "--training.num_train_epochs", "3"),
     "rte": (*_rate("5e-5"), "--training.num_train_epochs", "3"),
     "wnut17": (*_rate("2e-4"), "--training.num_train_epochs", "3"),
     "ewt": (*_rate("1e-4"), "--training.num_train_epochs", "1"),
     "xquad": (*_rate("1e-4"), "--training.num_train_epochs", "3"),
 }
-"""How MiniLM is fine-tuned, which is dearer than all the others together."""
+"""How MiniLM is fine-tuned, which is dearer than all the others together; SST-2 and STS-B are `benchmarks/finetuning.py`'s."""
+FINETUNING = Path(__file__).parents[1] / "docs" / "finetuning.json"
+"""What that measured."""
 
 
 class Runner:
@@ -182,13 +187,14 @@ class Runner:
                 "--output",
                 str(place / "static"),
             )
-        for model, recipe in LANGUAGE_MODELS.items():
+        for model, (recipe, steps) in LANGUAGE_MODELS.items():
             if model in models or (model == "lstm" and {"ulmfit", "scratch"} & {*models}):
-                self.run(place / model, *self._pretraining(place / model, recipe, corpus, tokenizer))
+                self.run(place / model, *self._pretraining(place / model, recipe, steps, corpus, tokenizer))
 
-    def _pretraining(self, folder: Path, recipe: str, corpus: str, tokenizer: Path) -> list[str]:
+    def _pretraining(self, folder: Path, recipe: str, steps: int, corpus: str, tokenizer: Path) -> list[str]:
         return [
             *("pretrain", "--config", recipe, "--data.train", corpus, "--tokenizer", str(tokenizer)),
+            *("--training.max_steps", str(steps)),
             *("--output_dir", str(folder), "--training.resume_from_checkpoint", "auto", "--quiet"),
         ]
 
@@ -226,7 +232,7 @@ class Runner:
     def finetune(self, task: str, model: str) -> None:
         """Train a task by a model, with each seed."""
         of = MODELS[model]
-        if task not in of.tasks:
+        if task not in of.tasks or (model == "minilm" and task not in MINILM):
             return
         if model == "ulmfit":
             self.adapt(task)
@@ -262,6 +268,13 @@ class Runner:
                     "cpu_seconds": json.loads(done.read_text())["cpu_seconds"],
                 }
                 found.setdefault(task, {"guess": {"values": [results["guess"][of.part].get(of.metric)]}})[model] = cell
+        if FINETUNING.exists():
+            runs = json.loads(FINETUNING.read_text(encoding="utf-8"))["runs"]
+            for name, of_side in runs.items():
+                task, side = name.split()
+                if side == "bertkit" and task in found:
+                    values, seconds = zip(*of_side, strict=True)
+                    found[task]["minilm"] = {"values": values, "cpu_seconds": sum(seconds)}
         return found
 
 
