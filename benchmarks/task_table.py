@@ -4,10 +4,10 @@
 
 `folder` is laid out as `TASKS` below says. What is trained: a tokenizer of 8,000 pieces for each language; on the language's
 text word2vec, and one language model of each family by its recipe `<family>-tiny`, shortened; from these each task by its own
-recipe, with the same lengths for all and one learning rate a family (`MODELS`). Each step is a command of bertkit in a process of its own,
-with one thread; what is done already is not done again, and what was broken off goes on. Several of these at once, on other
-tasks or models, share one output folder once the language models are there (`--only pretrain`). Prints the table of what the
-folder holds as Markdown; results.json beside it has every run.
+recipe, with the same lengths for all and one learning rate a family (`MODELS`). Each step is a command of bertkit in a process
+of its own, with one thread; what is done already is not done again, and what was broken off goes on. Several of these at once,
+on other tasks or models, share one output folder once the language models are there (`--only pretrain`). Prints the table of
+what the folder holds as Markdown; results.json beside it has every run.
 """
 
 import argparse
