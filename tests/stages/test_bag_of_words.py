@@ -46,6 +46,15 @@ def test_words_that_decide_are_learned_and_the_rest_of_the_run_is_as_fine_tuning
         assert [(r["text"], r["label"]) for r in our] == [(r["text"], r["label"]) for r in their]
 
 
+def test_a_recipe_made_for_networks_serves_a_bag_of_words_and_its_settings_stay_what_the_command_line_says(
+    run, reviews, tmp_path
+):
+    assert fit(reviews, tmp_path / "bow", "--config", "sst2", "--model.ngram_max=1", "--quiet") == 0
+    bag = load_bag_of_words(tmp_path / "bow" / "best")
+    assert bag.arguments.ngram_max == 1
+    assert (tmp_path / "bow" / "predictions_test.jsonl").read_text() != (run / "predictions_test.jsonl").read_text()
+
+
 def test_metrics_are_those_of_the_predictions_file(run):
     results = json.loads((run / "results.json").read_text())
     predicted = records(run / "predictions_test.jsonl")
