@@ -1,14 +1,13 @@
 """A bag of words through the stations of `bertkit finetune`: the same parts of the data, metrics, predictions and table."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from itertools import islice
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertkit.config import ConfigError, RecipeParser, nearest
+from bertkit.config import ConfigError, RecipeParser, config_files, nearest, value_of
 from bertkit.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -136,28 +135,39 @@ def fit_bag(
 
 
 def spell_out_family(arguments: Sequence[str]) -> list[str]:
-    """Write `--model bow` as a section that stands in place of the recipe's, for a network's settings say nothing to a bag.
+    """Write `--model.family bow` for `--model bow`: as a value of its own it would be lost behind `--model.ngram_max 3`.
 
     Args:
         arguments: the command line.
 
-    Returns:
-        The command line: recipes, that section, and all else, since what stood before them would be lost.
-
-    >>> spell_out_family(["--model.ngram_max", "3", "--model", "bow", "--config", "sst2"])
-    ['--config', 'sst2', '--model', '{"family": "bow"}', '--model.ngram_max', '3']
+    >>> spell_out_family(["--model", "bow", "--model.ngram_max", "3"]), spell_out_family(["--model=bow"])
+    (['--model.family', 'bow', '--model.ngram_max', '3'], ['--model.family=bow'])
     """
-    recipes: list[str] = []
-    others: list[str] = []
-    named = False
-    words = iter(arguments)
-    for word in words:
-        option = [word, *islice(words, 1)] if word in ("--model", "--config") else [word]
-        if "=".join(option) == f"--model={FAMILY}":
-            named = True
-        else:
-            (recipes if word.split("=")[0] == "--config" else others).extend(option)
-    return [*recipes, "--model", json.dumps({"family": FAMILY}), *others] if named else [*arguments]
+    spelled = []
+    for argument, following in pairwise([*arguments, ""]):
+        is_family = (argument, following) == ("--model", FAMILY) or argument == f"--model={FAMILY}"
+        spelled.append(argument.replace("--model", "--model.family", 1) if is_family else argument)
+    return spelled
+
+
+def put_in_place_of_network(arguments: Sequence[str]) -> list[str]:
+    """Let a bag of words that the command line asks for replace the model of a recipe that was written for a network.
+
+    Args:
+        arguments: the command line, the family spelled out.
+
+    Returns:
+        The command line; where it is so, its config files come first, and behind them what takes their model away.
+    """
+    of_files = [f"--config={path}" for path in config_files(arguments)]
+    rest = [
+        argument
+        for before, argument in pairwise(["", *arguments])
+        if "--config" not in (before, argument) and not argument.startswith("--config=")
+    ]
+    if value_of("model.family", rest, "") != FAMILY or value_of("model.family", of_files, "") == FAMILY:
+        return [*arguments]
+    return [*of_files, "--model", f'{{"family": "{FAMILY}"}}', *rest]
 
 
 def read_settings(model: str | Mapping[str, Any]) -> "BagOfWordsArguments":

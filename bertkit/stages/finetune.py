@@ -104,6 +104,7 @@ def main(arguments: Sequence[str]) -> None:
         model_section.print_settings({"family": value_of("model.family", arguments, "bert")})
         return
     arguments = bag_of_words.spell_out_family(overrule(LENGTHS, arguments))
+    arguments = bag_of_words.put_in_place_of_network(arguments)
     finetune(*build_parser(arguments).read(arguments))
 
 

@@ -46,13 +46,23 @@ def test_words_that_decide_are_learned_and_the_rest_of_the_run_is_as_fine_tuning
         assert [(r["text"], r["label"]) for r in our] == [(r["text"], r["label"]) for r in their]
 
 
-def test_a_recipe_made_for_networks_serves_a_bag_of_words_and_its_settings_stay_what_the_command_line_says(
-    run, reviews, tmp_path
-):
-    assert fit(reviews, tmp_path / "bow", "--config", "sst2", "--model.ngram_max=1", "--quiet") == 0
-    bag = load_bag_of_words(tmp_path / "bow" / "best")
-    assert bag.arguments.ngram_max == 1
-    assert (tmp_path / "bow" / "predictions_test.jsonl").read_text() != (run / "predictions_test.jsonl").read_text()
+@pytest.mark.parametrize("asked", [["--config", "sst2", "--model", "bow"], ["--model.family=bow", "--config=sst2"]])
+def test_it_takes_the_place_of_the_network_that_a_recipe_is_for(run, reviews, tmp_path, asked):
+    data = [f"--data.{part}={path}" for part, path in reviews.items()]
+    options = ["--model.ngram_max", "1", f"--output_dir={tmp_path / 'run'}", "--quiet"]
+    assert main(["finetune", *asked, *data, *options]) == 0
+    bag = load_bag_of_words(tmp_path / "run" / "best")
+    assert (
+        bag.arguments.ngram_max == 1 and bag.arguments.weighting == load_bag_of_words(run / "best").arguments.weighting
+    )
+
+
+def test_a_recipe_of_its_own_keeps_its_settings(reviews, tmp_path):
+    (tmp_path / "bow.yaml").write_text("model: {family: bow, ngram_max: 3, weighting: counts}\n")
+    config = ["--config", str(tmp_path / "bow.yaml"), "--model.ngram_max", "2"]
+    assert fit(reviews, tmp_path / "run", *config, "--quiet") == 0
+    arguments = load_bag_of_words(tmp_path / "run" / "best").arguments
+    assert (arguments.ngram_max, arguments.weighting) == (2, "counts")
 
 
 def test_metrics_are_those_of_the_predictions_file(run):
