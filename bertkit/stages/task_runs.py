@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from jsonargparse import Namespace
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from bertkit.hub.training_push import TrainingPush
     from bertkit.tasks.task import Task, TaskBatches, TaskEvaluation
     from bertkit.training.trainer import Trainer
 
@@ -68,6 +69,7 @@ class TaskRuns:
         start_from: the checkpoint whose weights a run starts from; None for fresh ones.
         processes: this process and those beside it.
         quiet: no progress bar.
+        pushed: how the checkpoints go to the Hub, if they do; of one run.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class TaskRuns:
         start_from: Path | None,
         processes: "PartialState",
         quiet: bool,
+        pushed: "TrainingPush | None" = None,
     ) -> None:
         self.recipe = recipe
         self.resolved = resolved
@@ -88,6 +91,7 @@ class TaskRuns:
         self.start_from = start_from
         self.processes = processes
         self.quiet = quiet
+        self.pushed = pushed
 
     @cached_property
     def batches(self) -> dict[str, "TaskBatches"]:
@@ -130,6 +134,8 @@ class TaskRuns:
                 for part, evaluation in evaluations.items():
                     write_predictions(folder / f"predictions_{part}.jsonl", self.task, self.parts[part], evaluation)
         metrics = {part: evaluation.compute() for part, evaluation in evaluations.items()}
+        if self.pushed:
+            self.pushed.end(folder)
         return {"seed": seed, "best_step": trainer.state.best_step, **metrics}
 
     def _trainer(self, seed: int, output_dir: Path, resume_from: Path | None) -> "Trainer":
@@ -187,6 +193,7 @@ class TaskRuns:
             output_dir=output_dir,
             eval_batches=eval_batches,
             write_extras=extras_writer(task.tokenizer, card),
+            after_save=self.pushed.checkpoint if self.pushed else None,
             layer_groups=layer_groups(model),
             lora=lora,
             resume_from=resume_from,
