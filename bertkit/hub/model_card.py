@@ -80,8 +80,8 @@ class ModelCard:
             "Data": self._data(recipe, state),
             "Losses": "\n\n".join(filter(None, [f"![losses by step]({PICTURE})" if has_picture else "", losses.table()])),
             "Evaluation": self._evaluation(recipe, state),
-            "Environment": f"{state.elapsed_seconds / 3600:.2f} hours of training, by the clock; what this checkpoint was "
-            f"saved by: {hardware()}. {software()}.",
+            "Environment": f"{_duration(state.elapsed_seconds)} of training by the clock. Hardware when this checkpoint was "
+            f"saved: {hardware()}. Software: {software()}.",
             "Loading": loading(self.auto_class, self.pipeline_tag),
             "Limitations": "\n".join(f"- {sentence}" for sentence in self._limitations(recipe, state)),
             "Recipe": f"Of local paths the last part is given.\n\n```yaml\n{shareable_recipe(self.recipe).rstrip()}\n```",
@@ -89,7 +89,8 @@ class ModelCard:
         body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items() if text)
         based = _base_model(recipe)
         of_task = f" for the task {recipe['task']['name']}" if "task" in recipe else ""
-        from_model = f", from {based if based else PurePath(recipe['model']['from']).name}" if _starts(recipe) else ""
+        start = f"`{based}`" if based else f"a local checkpoint, `{PurePath(recipe['model']['from']).name}`" if _starts(recipe) else ""
+        from_model = f", trained further from {start}" if start else ""
         return f"""---
 {self._metadata(recipe, state)}
 ---
@@ -167,9 +168,11 @@ counted).
         """Say what follows from how the model was made."""
         train, found = self.data["train"], _evaluated(state)
         unit = next(name for name in ("words", "examples", "tokens", *train) if name in train)
-        sentences = [f"It was trained on {train[unit]:,} {unit} of text in the language `{self.language}`, and on no other."]
-        if _starts(recipe):
-            sentences[0] = sentences[0].replace("trained", "trained further, from the model named above,")
+        further = " further" if _starts(recipe) else ""
+        sentences = [
+            f"It was trained{further} on {train[unit]:,} {unit}, in the language `{self.language}` as the recipe says; how it does "
+            "in other languages was not measured."
+        ]
         if found:
             sentences.append(
                 "It was evaluated on text of a source of its own, and on no other."
@@ -230,6 +233,15 @@ def _evaluated(state: "TrainerState") -> dict[str, float]:
     """Return the metrics of the last evaluation that are numbers."""
     found = state.metrics.items()
     return {name: value for name, value in found if name.startswith("eval_") and math.isfinite(value)}
+
+
+def _duration(seconds: float) -> str:
+    """Return a time in hours, or in minutes where that would be a small part of one.
+
+    >>> _duration(5400), _duration(90)
+    ('1.50 hours', '1.5 minutes')
+    """
+    return f"{seconds / 3600:.2f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
 
 
 def _starts(recipe: Mapping[str, Any]) -> bool:

@@ -66,7 +66,7 @@ def test_pushing_changes_no_bit_of_the_training(hub, train, tmp_path):
     ("settings", "message"),
     [
         ({"token": None}, "there is no token of the Hub"),
-        ({"token": READS_ONLY}, "the token may not write to alice/tiny"),
+        ({"token": READS_ONLY}, "the token may not write to tiny: You don't have the rights to create a model"),
         ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "the Hub at http://127.0.0.1:9 cannot be reached"),
         ({"training.push_to_hub": "bob/tiny"}, "the token may not write to bob/tiny"),
         ({"training.push_to_hub": "a b"}, "'a b' is no name of a repository"),
