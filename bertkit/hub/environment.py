@@ -19,7 +19,9 @@ def hardware() -> str:
         return f"{processes.num_processes} × {torch.cuda.get_device_name(processes.device)}"
     if processes.device.type != "cpu":
         return f"{processes.num_processes} × {processes.device.type}"
-    return f"{processes.num_processes} process(es) of {torch.get_num_threads()} thread(s) each on the CPU, {_cpu_name()}"
+    return (
+        f"{processes.num_processes} process(es) of {torch.get_num_threads()} thread(s) each on the CPU, {_cpu_name()}"
+    )
 
 
 def software() -> str:

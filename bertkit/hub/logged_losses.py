@@ -32,13 +32,18 @@ class LoggedLosses:
         lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
         entries = [entry for entry in map(json.loads, lines) if entry["step"] <= up_to]
         return cls(
-            *({entry["step"]: entry[name] for entry in entries if name in entry} for name in ("train_loss", "eval_loss"))
+            *(
+                {entry["step"]: entry[name] for entry in entries if name in entry}
+                for name in ("train_loss", "eval_loss")
+            )
         )
 
     def table(self) -> str:
         """Return some of the losses, evenly spread, as a table of Markdown; "" where nothing was logged."""
         steps = sorted({*_spread(sorted(self.train)), *_spread(sorted(self.evaluation))})
-        rows = [f"| {step:,} | {_shown(self.train.get(step))} | {_shown(self.evaluation.get(step))} |" for step in steps]
+        rows = [
+            f"| {step:,} | {_shown(self.train.get(step))} | {_shown(self.evaluation.get(step))} |" for step in steps
+        ]
         return "\n".join(["| step | training loss | evaluation loss |", "|---|---|---|", *rows]) if rows else ""
 
     def draw(self, folder: Path) -> bool:

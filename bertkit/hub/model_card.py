@@ -78,7 +78,9 @@ class ModelCard:
         recipe = yaml.safe_load(self.recipe)
         sections = {
             "Data": self._data(recipe, state),
-            "Losses": "\n\n".join(filter(None, [f"![losses by step]({PICTURE})" if has_picture else "", losses.table()])),
+            "Losses": "\n\n".join(
+                filter(None, [f"![losses by step]({PICTURE})" if has_picture else "", losses.table()])
+            ),
             "Evaluation": self._evaluation(recipe, state),
             "Environment": f"{_duration(state.elapsed_seconds)} of training by the clock. Hardware when this checkpoint was "
             f"saved: {hardware()}. Software: {software()}.",
@@ -89,7 +91,13 @@ class ModelCard:
         body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items() if text)
         based = _base_model(recipe)
         of_task = f" for the task {recipe['task']['name']}" if "task" in recipe else ""
-        start = f"`{based}`" if based else f"a local checkpoint, `{PurePath(recipe['model']['from']).name}`" if _starts(recipe) else ""
+        start = (
+            f"`{based}`"
+            if based
+            else f"a local checkpoint, `{PurePath(recipe['model']['from']).name}`"
+            if _starts(recipe)
+            else ""
+        )
         from_model = f", trained further from {start}" if start else ""
         return f"""---
 {self._metadata(recipe, state)}
@@ -148,7 +156,11 @@ counted).
             for part, numbers in self.data.items()
         )
         tokens = self.data["train"].get("tokens")
-        passes = f"\n\nThe tokens seen are {state.tokens_seen / tokens:.2f} times those of the training part." if tokens else ""
+        passes = (
+            f"\n\nThe tokens seen are {state.tokens_seen / tokens:.2f} times those of the training part."
+            if tokens
+            else ""
+        )
         return f"{_sources(recipe['data'])}\n\n| part | size |\n|---|---|\n{rows}{passes}"
 
     def _evaluation(self, recipe: Mapping[str, Any], state: "TrainerState") -> str:
@@ -181,7 +193,9 @@ counted).
                 "elsewhere was not measured."
             )
             if found.get(self.floor_metric, -math.inf) >= self.floor:
-                sentences.append("Its loss is not under that of the best guess that ignores the input: it has learned little.")
+                sentences.append(
+                    "Its loss is not under that of the best guess that ignores the input: it has learned little."
+                )
         sentences.append("What it says of people, and whether it is true, was not measured.")
         return sentences
 

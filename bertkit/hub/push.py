@@ -164,8 +164,9 @@ def _one_line(name: str) -> Iterator[None]:
 
 def _reason(error: Exception, name: str) -> str:
     """Say why the Hub did not do what it was asked."""
-    from huggingface_hub import errors
+    from huggingface_hub import constants, errors
 
+    goes_on = "the same command goes on with what has not arrived"
     if isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):  # of one file of several
         return f"{_flat(error).rstrip('.')}: {_reason(error.__cause__, name)}"
     if isinstance(error, errors.HfHubHTTPError):
@@ -174,14 +175,11 @@ def _reason(error: Exception, name: str) -> str:
             return f"the Hub does not accept the token; {_LOGIN} to one that is valid"
         if status == 403:
             return f"the token may not write to {name}: {_flat(said)}; give one that may, or a name of your own"
-        return f"the Hub answers {status} for {name}: {_flat(said)}; the same command goes on with what has not arrived"
+        return f"the Hub answers {status} for {name}: {_flat(said)}; {goes_on}"
     if isinstance(error, errors.HTTPError):
-        from huggingface_hub import constants
-
-        return (
-            f"the Hub at {constants.ENDPOINT} cannot be reached: {_flat(error)}; the same command goes on with what has not "
-            "arrived"
-        )
+        return f"the Hub at {constants.ENDPOINT} cannot be reached: {_flat(error)}; {goes_on}"
+    if isinstance(error, RuntimeError):  # another thread of the client has given up before
+        return f"the connection to the Hub at {constants.ENDPOINT} was lost: {_flat(error)}; {goes_on}"
     return f"{name} was not pushed: {_flat(error)}"
 
 

@@ -164,7 +164,9 @@ def _train(
     with processes.main_process_first():
         start_from, tokenizer, parts = read_examples(recipe, filter(None, checkpoints.values()))
     task = TASKS[recipe.task.name].from_examples(recipe.task, tokenizer, parts["train"])
-    runs = TaskRuns(recipe, resolved, task, parts, start_from=start_from, processes=processes, quiet=quiet, pushed=pushed)
+    runs = TaskRuns(
+        recipe, resolved, task, parts, start_from=start_from, processes=processes, quiet=quiet, pushed=pushed
+    )
     if not quiet:
         print(_describe(parts, task))
     report(cheap_checks(task, parts, runs.batches), is_main_process=processes.is_main_process)

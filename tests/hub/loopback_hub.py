@@ -242,7 +242,9 @@ class _Handler(BaseHTTPRequestHandler):
         repository = self._readable(name)
         oid = repository.resolve(revision)
         files = [{"rfilename": path} for path in sorted(repository.commits[oid])]
-        self._json({"id": name, "modelId": name, "private": repository.private, "sha": oid, "siblings": files, "tags": []})
+        self._json(
+            {"id": name, "modelId": name, "private": repository.private, "sha": oid, "siblings": files, "tags": []}
+        )
 
     def refs(self, name: str) -> None:
         repository = self._readable(name)

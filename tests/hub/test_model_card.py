@@ -77,7 +77,9 @@ def test_the_text_says_what_was_measured_and_no_local_path():
     recipe = yaml.safe_load(card.text.partition("```yaml\n")[2].partition("```")[0])
     assert recipe["output_dir"] == "tiny" and recipe["data"]["cache_dir"] is None
     elsewhere = render(card_of(recipe={"data": {"train": "a.txt", "eval": "hub:wikitext"}}))
-    assert "on text of a source of its own" in elsewhere.text and elsewhere.data.eval_results[0].dataset_type == "wikitext"
+    assert (
+        "on text of a source of its own" in elsewhere.text and elsewhere.data.eval_results[0].dataset_type == "wikitext"
+    )
 
 
 @pytest.mark.parametrize(("start", "based"), [("google/bert", "google/bert"), ("/home/carol/runs/mlm/best", None)])

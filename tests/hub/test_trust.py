@@ -63,7 +63,9 @@ def auto_model(program, tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-c", WITHOUT_BERTKIT + program]
-    return subprocess.run(command, stdin=subprocess.DEVNULL, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        command, stdin=subprocess.DEVNULL, env=environment, capture_output=True, text=True, timeout=300
+    )
 
 
 def test_transformers_runs_the_code_only_with_the_flag(poisoned, marker, tmp_path):
@@ -92,7 +94,7 @@ def test_bertkit_reads_evaluates_and_trains_on_without_running_it(poisoned, mark
     commands = [
         ["predict", str(poisoned), texts, "--quiet"],
         ["features", str(poisoned), texts, "--output", str(tmp_path / "vectors.parquet"), "--quiet"],
-        ["evaluate", str(poisoned), "--data.text", str(corpus_file), "--max_batches", "1", "--quiet"],
+        ["evaluate", str(poisoned), str(corpus_file), "--quiet"],
         ["finetune", "--model.from", str(poisoned), "--data.train", str(tmp_path / "train.tsv"), "--output_dir", output]
         + ["--training.max_steps", "2", "--quiet"],
     ]
@@ -112,7 +114,9 @@ def test_bertkits_own_classes_are_taken_even_with_the_flag(poisoned, marker):
     assert not marker.exists()
 
 
-def test_code_of_strangers_is_refused_in_one_line_and_nobody_is_asked(foreign, marker, pretrain_options, tmp_path, capsys, monkeypatch):
+def test_code_of_strangers_is_refused_in_one_line_and_nobody_is_asked(
+    foreign, marker, pretrain_options, tmp_path, capsys, monkeypatch
+):
     def refuse(*arguments):
         raise AssertionError("a question was asked")
 
@@ -133,6 +137,10 @@ def test_code_of_strangers_is_refused_in_one_line_and_nobody_is_asked(foreign, m
         assert main(command) == 2, command
         lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("bertkit")]
         assert len(lines) == 1, (command, lines)
+        assert (
+            "has code of its own, which bertkit does not run" in lines[0]
+            or "holds a model of type 'foreign'" in lines[0]
+        )
     assert not marker.exists()
 
 
