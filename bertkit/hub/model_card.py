@@ -182,8 +182,8 @@ counted).
         unit = next(name for name in ("words", "examples", "tokens", *train) if name in train)
         further = " further" if _starts(recipe) else ""
         sentences = [
-            f"It was trained{further} on {train[unit]:,} {unit}, in the language `{self.language}` as the recipe says; how it does "
-            "in other languages was not measured."
+            f"It was trained{further} on {train[unit]:,} {unit}, in the language `{self.language}` as the recipe says; how it "
+            "does in other languages was not measured."
         ]
         if found:
             sentences.append(

@@ -90,13 +90,13 @@ AutoModel.from_pretrained({str(poisoned)!r}, trust_remote_code=True)
 def test_bertkit_reads_evaluates_and_trains_on_without_running_it(poisoned, marker, corpus_file, tmp_path):
     (tmp_path / "texts.txt").write_text("so ba [MASK]\n")
     (tmp_path / "train.tsv").write_text("label\ttext\n" + "".join(f"{n % 2}\tso ba {n}\n" for n in range(40)))
+    train = ["--data.train", str(tmp_path / "train.tsv"), "--training.max_steps", "2", "--quiet"]
     texts, output = str(tmp_path / "texts.txt"), str(tmp_path / "tuned")
     commands = [
         ["predict", str(poisoned), texts, "--quiet"],
         ["features", str(poisoned), texts, "--output", str(tmp_path / "vectors.parquet"), "--quiet"],
         ["evaluate", str(poisoned), str(corpus_file), "--quiet"],
-        ["finetune", "--model.from", str(poisoned), "--data.train", str(tmp_path / "train.tsv"), "--output_dir", output]
-        + ["--training.max_steps", "2", "--quiet"],
+        ["finetune", "--model.from", str(poisoned), *train, "--output_dir", output],
     ]
     for command in commands:
         assert main(command) == 0, command
@@ -124,11 +124,11 @@ def test_code_of_strangers_is_refused_in_one_line_and_nobody_is_asked(
     (tmp_path / "texts.txt").write_text("so ba\n")
     texts = str(tmp_path / "texts.txt")
     (tmp_path / "train.tsv").write_text("label\ttext\n1\tso\n0\tba\n")
+    train = ["--data.train", str(tmp_path / "train.tsv"), "--training.max_steps", "2", "--quiet"]
     commands = [
         ["predict", str(foreign), texts, "--quiet"],
         ["features", str(foreign), texts, "--output", str(tmp_path / "vectors.parquet"), "--quiet"],
-        ["finetune", "--model.from", str(foreign), "--data.train", str(tmp_path / "train.tsv")]
-        + ["--output_dir", str(tmp_path / "tuned"), "--training.max_steps", "2"],
+        ["finetune", "--model.from", str(foreign), *train, "--output_dir", str(tmp_path / "tuned")],
         ["pretrain", *pretrain_options(tmp_path / "run", tokenizer=foreign)],
         ["pretrain", *pretrain_options(tmp_path / "run2", **{"model.from": foreign, "model.family": None})],
     ]
