@@ -13,6 +13,7 @@ _HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
 _ABSOLUTE_PATH = re.compile(r"""(?<![\w.:/\\~<])(?:~|[A-Za-z]:)?[/\\](?:[^\s"'`,;:|<>()\[\]{}/\\]+[/\\]*)+""")
 _DATASET = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?(@[\w.-]+)?")
 _FILE = re.compile(r"\.(txt|jsonl|json|parquet|csv|tsv|conll|conllu)(\.gz|\.zst)?$")
+_RECIPE = re.compile(r"(## Recipe\n[^`]*```yaml\n)(.*?)(```)", re.DOTALL)
 _ALWAYS_LOCAL = ("output_dir", "cache_dir", "resume_from_checkpoint")
 """Settings that name a place of this machine whatever they look like."""
 
@@ -43,13 +44,14 @@ def shareable_settings(content: Any) -> Any:
     return _mapped(content, lambda key, value: _last_part(value) if _is_absolute(value) else value)
 
 
-def shareable_prose(text: str) -> str:
-    """Return a text, of every absolute path in it the last part.
+def shareable_card(text: str) -> str:
+    """Return a model card without local paths: those of its recipe, and in all else those that are of this machine.
 
-    >>> shareable_prose("from /home/me/runs/bert, see https://huggingface.co/me/bert")
-    'from bert, see https://huggingface.co/me/bert'
+    >>> shareable_card(f"from {Path.home()}/runs/bert, see https://huggingface.co/me/bert and /v1/chat")
+    'from bert, see https://huggingface.co/me/bert and /v1/chat'
     """
-    return _ABSOLUTE_PATH.sub(lambda match: _shortened(match[0]), text)
+    text = _RECIPE.sub(lambda match: f"{match[1]}{shareable_recipe(match[2])}{match[3]}", text)
+    return _ABSOLUTE_PATH.sub(lambda match: _last_part(match[0]) if _is_here(match[0]) else match[0], text)
 
 
 def find_private(text: str) -> str | None:
@@ -59,19 +61,16 @@ def find_private(text: str) -> str | None:
         text: of a file.
 
     Returns:
-        The home folder, a path with the user's name in it, or that there is a token, which is not repeated.
+        The path in the home folder or with the user's name in it; of a token only that there is one.
     """
     if _HUB_TOKEN.search(text):
         return "what looks like a token of the Hub"
-    home, users = Path.home(), _user_names()
+    users = _user_names()
     for match in _ABSOLUTE_PATH.finditer(text):
         path = match[0].rstrip("/\\.")
-        parts = re.split(r"[/\\]", path)
-        if path.startswith("~") and len(parts) > 1 and parts[0] == "~":
+        if _is_at_home(path):
             return f"a path in the home folder, {path}"
-        if path == str(home) or path.startswith(f"{home}/"):
-            return f"the home folder, in {path}"
-        if users & set(parts):
+        if users & set(re.split(r"[/\\]", path)):
             return f"the user's name, in {path}"
     return None
 
@@ -134,7 +133,17 @@ def _last_part(path: str) -> str:
     return ntpath.basename(path.rstrip("/\\")) or path.strip("/\\")
 
 
-def _shortened(path: str) -> str:
-    """Return the last part of a path; of one part alone, as of a fraction's line, nothing is a folder's name."""
-    parts = [part for part in re.split(r"[/\\]", path) if part]
-    return path if len(parts) < 2 and not path.startswith("~") else parts[-1]
+def _is_at_home(path: str) -> bool:
+    return path.startswith(("~/", "~\\")) or f"{path}/".startswith(f"{Path.home()}/")
+
+
+def _is_here(path: str) -> bool:
+    """Return whether an absolute path in a text is one of this machine, and no address of something else."""
+    return _is_at_home(path) or bool(_user_names() & set(re.split(r"[/\\]", path))) or _exists(path)
+
+
+def _exists(path: str) -> bool:
+    try:
+        return len(Path(path).parts) > 2 and Path(path).exists()
+    except OSError:  # too long for a path, or in a folder that may not be looked into
+        return False

@@ -1,10 +1,11 @@
 """What of a checkpoint goes to the Hub: weights, code, tokenizer, card and recipe, and nothing that is this machine's own."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from bertkit.config import ConfigError
-from bertkit.hub.privacy import find_private, shareable_prose, shareable_recipe, shareable_settings
+from bertkit.hub.privacy import find_private, shareable_card, shareable_recipe, shareable_settings
 
 WEIGHTS = ".safetensors"
 PLACEHOLDER = "this-folder"
@@ -15,6 +16,7 @@ _NAMES = ("LICENSE", "NOTICE", "vectors.bin")
 _LEFT_OUT = ("state", "__pycache__")
 """Folders that are never published: what a training goes on from, and what Python leaves behind."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+_PIECE = 1_000_000  # bytes of text searched at once
 _LONGEST_HEADER = 100_000_000  # bytes; the format allows no more
 
 
@@ -56,7 +58,7 @@ def _shareable(path: Path, name: str) -> Path | bytes:
         return shareable_recipe(path.read_text(encoding="utf-8")).encode()
     if path.suffix == ".md":
         card = path.read_text(encoding="utf-8").replace(PLACEHOLDER, name)
-        return shareable_prose(card).encode()
+        return shareable_card(card).encode()
     if path.suffix == ".json" and path.name.endswith("config.json"):
         content = json.loads(path.read_text(encoding="utf-8"))
         changed = shareable_settings(content)
@@ -67,19 +69,27 @@ def _shareable(path: Path, name: str) -> Path | bytes:
 
 def _refuse_private(path: Path, content: Path | bytes) -> None:
     if path.suffix == WEIGHTS:
-        text = _header(path)
+        texts = iter([_header(path)])
     elif path.suffix in _TEXTS or path.name in ("LICENSE", "NOTICE"):
-        text = (content if isinstance(content, bytes) else content.read_bytes()).decode("utf-8", errors="replace")
+        texts = iter([content]) if isinstance(content, bytes) else _in_pieces(content)
     else:
         return
-    if found := find_private(text):
-        raise ConfigError(f"{path} holds {found}, so nothing was pushed; take it out of the file")
+    for text in texts:
+        if found := find_private(text.decode("utf-8", errors="replace")):
+            raise ConfigError(f"{path} holds {found}, so nothing was pushed; take it out of the file")
 
 
-def _header(path: Path) -> str:
+def _in_pieces(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file, many at once, for a file of vectors may be larger than memory."""
+    with path.open("rb") as file:
+        while lines := file.readlines(_PIECE):
+            yield b"".join(lines)
+
+
+def _header(path: Path) -> bytes:
     """Return what a safetensors file says of itself before its numbers."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > _LONGEST_HEADER:
             raise ConfigError(f"{path} is damaged: it is no safetensors file; copy or train the checkpoint again")
-        return file.read(length).decode("utf-8", errors="replace")
+        return file.read(length)

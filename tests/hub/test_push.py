@@ -133,8 +133,8 @@ def test_what_arrives_is_weights_code_tokenizer_card_and_recipe_and_nothing_priv
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
-        ("notes.md", "{home}", "the home folder"),
-        ("modeling_bert.py", "# see {home}/secret.py", "the home folder"),
+        ("notes.md", "{home}", "a path in the home folder"),
+        ("modeling_bert.py", "# see {home}/secret.py", "a path in the home folder"),
         ("notes.txt", "made in /scratch/carol/models", "the user's name, in /scratch/carol/models"),
         ("notes.txt", f"login with {TOKEN}", "what looks like a token"),
         ("generation_config.json", json.dumps({"token": TOKEN}), "what looks like a token"),
@@ -156,11 +156,25 @@ def test_a_file_with_something_private_is_refused_before_anything_is_made(
     assert TOKEN not in line and not hub.requests
 
 
+def test_a_card_as_bertkit_wrote_it_before_or_a_user_wrote_over_loses_its_paths(
+    hub, checkpoint, bertkit_with, tmp_path
+):
+    home = tmp_path / "home" / "carol"
+    card = checkpoint / "README.md"
+    head, _, _ = card.read_text().partition("## Recipe")
+    recipe = f"```yaml\noutput_dir: {home}/runs/tiny\ndata:\n  train: /data/secret/news.txt\n```\n"
+    card.write_text(f"{head}## Recipe\n\n{recipe}\nTrained in {tmp_path}, served at /v1/models by `{home}/serve.py`.\n")
+    assert bertkit_with(hub, "push", checkpoint, NAME).returncode == 0
+    text = hub.main_files(NAME)["README.md"].decode()
+    assert "output_dir: tiny\ndata:\n  train: news.txt\n" in text
+    assert f"Trained in {tmp_path.name}, served at /v1/models by `serve.py`." in text
+
+
 def test_weights_know_nothing_private_either(hub, checkpoint, bertkit_with, tmp_path):
     path = checkpoint / "model.safetensors"
     save_file(load_file(path), path, metadata={"format": "pt", "from": str(tmp_path / "home" / "carol" / "run")})
     write_manifest(checkpoint)
-    assert f"{path} holds the home folder" in refusal(bertkit_with(hub, "push", checkpoint, NAME))
+    assert f"{path} holds a path in the home folder" in refusal(bertkit_with(hub, "push", checkpoint, NAME))
 
 
 def test_an_interrupted_upload_goes_on_where_it_broke_off(hub, tmp_path, bertkit_with, python_with):
