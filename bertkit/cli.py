@@ -23,6 +23,7 @@ VERBS = {
     "features": "turn text into vectors with a frozen checkpoint",
     "probe": "do a task with the frozen vectors of each layer of a checkpoint",
     "embed": "train a vector a word by word2vec or GloVe, whatever its context",
+    "push": "upload a checkpoint to the Hub",
     "import": "make a checkpoint of weights that another program wrote (AllenAI's ELMo)",
 }
 """Verb -> what it does; `bertkit/stages/<verb>.py` has a function `main` that takes the verb's arguments."""

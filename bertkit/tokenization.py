@@ -244,8 +244,12 @@ def load_any_tokenizer(path_or_name: str | Path, *, require: Sequence[str] = ())
     if not folder.is_dir() and _is_local(name):
         raise ValueError(f"there is no tokenizer folder {name!r}; train one with `bertkit tokenizer`")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # a damaged tokenizer.json surfaces as a bare Exception of the Rust library
+        if "trust_remote_code" in str(error):  # what transformers asks for is not for us to give
+            raise ValueError(
+                f"tokenizer {name!r} has code of its own, which bertkit does not run; give one of transformers' classes"
+            ) from error
         place = "its folder" if folder.is_dir() else "the Hub (there is no such folder here)"
         reason = " ".join(str(error).split())
         raise ValueError(f"tokenizer {name!r} could not be loaded from {place}: {reason}") from error

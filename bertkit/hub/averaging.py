@@ -90,9 +90,16 @@ def _mean_weights(folders: Sequence[Path]) -> dict[str, torch.Tensor]:
 
 
 def _say_so(card: Path, folders: Sequence[Path]) -> None:
-    """Tell in the model card whose weights these are, and that its results are not theirs."""
-    if card.is_file():
-        text = card.read_text(encoding="utf-8")
-        names = ", ".join(folder.name for folder in folders)
-        note = f"The weights are the mean of {names}. The results are those of {folders[-1].name} alone.\n\n"
-        card.write_text(text.replace("## Data\n", f"{note}## Data\n", 1), encoding="utf-8")
+    """Tell in the model card whose weights these are, and that its results are not theirs; the Hub gets none."""
+    from huggingface_hub import metadata_save
+    from huggingface_hub.repocard import metadata_load
+
+    if not card.is_file():
+        return
+    text = card.read_text(encoding="utf-8")
+    names = ", ".join(folder.name for folder in folders)
+    note = f"The weights are the mean of {names}. The results are those of {folders[-1].name} alone.\n\n"
+    card.write_text(text.replace("## Data\n", f"{note}## Data\n", 1), encoding="utf-8")
+    metadata = metadata_load(card)
+    if metadata is not None:
+        metadata_save(card, {name: value for name, value in metadata.items() if name not in ("model-index", "metrics")})

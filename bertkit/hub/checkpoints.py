@@ -23,20 +23,14 @@ def checkpoint_folder(name: str) -> Path:
     """Return the folder of a checkpoint, downloaded if it lies on the Hub.
 
     Args:
-        name: a checkpoint's folder, or its name on the Hub.
+        name: a checkpoint's folder, or its name on the Hub; after an @ may follow the revision, as in owner/name@tokens-12M.
 
     Raises:
         ConfigError: there is no such checkpoint, or the folder holds a run and not a checkpoint.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
-        if (folder / "config.json").is_file():
-            return folder
-        checkpoints = sorted(
-            path.parent for pattern in ("", "*/") for path in folder.glob(f"{pattern}best/config.json")
-        )
-        instead = f"; it is a run's, name a checkpoint of it, as {checkpoints[0]}" if checkpoints else ""
-        raise ConfigError(f"{name} has no config.json, so it is no checkpoint{instead}")
+        return local_checkpoint(name)
     # A misspelt path is no name on the Hub, whose look-up takes long without a connection.
     if (
         folder.is_absolute()
@@ -47,13 +41,33 @@ def checkpoint_folder(name: str) -> Path:
         raise ConfigError(f"there is no checkpoint folder {name}")
     from huggingface_hub import snapshot_download
 
+    repository, _, revision = name.partition("@")
     try:
-        return Path(snapshot_download(name, allow_patterns=_FILES))
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=_FILES))
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(
             f"there is no folder {name}, and no checkpoint of that name came from the Hub: {reason}"
         ) from error
+
+
+def local_checkpoint(name: str | Path) -> Path:
+    """Return the folder of a checkpoint that lies here.
+
+    Args:
+        name: the folder.
+
+    Raises:
+        ConfigError: there is no such folder, or it holds a run and not a checkpoint.
+    """
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise ConfigError(f"there is no checkpoint folder {name}")
+    if (folder / "config.json").is_file():
+        return folder
+    checkpoints = sorted(path.parent for pattern in ("", "*/") for path in folder.glob(f"{pattern}best/config.json"))
+    instead = f"; it is a run's, name a checkpoint of it, as {checkpoints[0]}" if checkpoints else ""
+    raise ConfigError(f"{name} has no config.json, so it is no checkpoint{instead}")
 
 
 def saved_auto_class(folder: Path) -> str | None:

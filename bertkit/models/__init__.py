@@ -340,12 +340,21 @@ def load_model(path: str | os.PathLike[str], auto_class_name: str, **kwargs: Any
         The model, in evaluation mode. What a bertkit model saves again loads through every Auto class of its family.
 
     Raises:
-        ValueError: an Auto class that no family has, or a folder without config.json.
+        ValueError: an Auto class that no family has, or a folder without config.json or without safetensors.
     """
     auto_class = choose("Auto class", auto_class_name, AUTO_CLASSES)
-    if os.path.isdir(path) and not os.path.isfile(os.path.join(path, "config.json")):
-        raise ValueError(f"{os.fspath(path)} has no config.json; give the folder of a checkpoint")
-    model = auto_class.from_pretrained(path, **kwargs)
+    if os.path.isdir(path):
+        files = os.listdir(path)
+        if "config.json" not in files:
+            raise ValueError(f"{os.fspath(path)} has no config.json; give the folder of a checkpoint")
+        if not any(file.endswith(".safetensors") for file in files):
+            pickles = [file for file in files if file.endswith((".bin", ".pt", ".pth", ".ckpt"))]
+            which = f", only {pickles[0]}, a pickle, whose loading can run code" if pickles else ""
+            raise ValueError(
+                f"{os.fspath(path)} has no safetensors weights{which}; save the model again with save_pretrained"
+            )
+    # Nothing of a checkpoint is executed: neither the code that lies beside the weights nor what a pickle asks for.
+    model = auto_class.from_pretrained(path, **{"trust_remote_code": False, "use_safetensors": True, **kwargs})
     family = family_of(model.config)
     if family is not None:
         model.config.auto_map = auto_map(family)

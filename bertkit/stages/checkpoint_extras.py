@@ -19,13 +19,17 @@ def extras_writer(tokenizer: "PreTrainedTokenizerBase", card: "ModelCard") -> "C
         tokenizer: what the model's inputs come from.
         card: knows the recipe, too.
     """
+    from bertkit.hub.logged_losses import LoggedLosses
     from bertkit.tokenization import save_tokenizer
+    from bertkit.training.run_log import FILE_NAME as LOG
 
     def write_extras(folder: Path, state: "TrainerState") -> None:
         save_tokenizer(tokenizer, folder)
         recipe = _as_trained(card.recipe, state)
         (folder / "recipe.yaml").write_text(recipe, encoding="utf-8")
-        (folder / "README.md").write_text(replace(card, recipe=recipe).render(state), encoding="utf-8")
+        losses = LoggedLosses.read(folder.parent / LOG, up_to=state.global_step)
+        text = replace(card, recipe=recipe).render(state, losses, has_picture=losses.draw(folder))
+        (folder / "README.md").write_text(text, encoding="utf-8")
 
     return write_extras
 

@@ -225,6 +225,7 @@ def _save(
     """Write the checkpoint, whole or not at all."""
     import torch
 
+    from bertkit.hub.privacy import shareable_recipe
     from bertkit.models import build_config, build_model
     from bertkit.tokenization import save_tokenizer
     from bertkit.training.checkpointing import written_aside
@@ -244,7 +245,7 @@ def _save(
         width=vectors.width,
         tokens=store.metadata.num_tokens,
         file=file,
-        recipe=resolved.rstrip(),
+        recipe=shareable_recipe(resolved).rstrip(),
     )
     with written_aside(Path(recipe.output)) as aside:
         model.save_pretrained(aside)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertkit.config import RecipeParser, choose, overrule, spell_out_switches, value_of
+from bertkit.config import ConfigError, RecipeParser, choose, overrule, spell_out_switches, value_of
 from bertkit.stages import bag_of_words, learning_curve, model_section, task_model
 from bertkit.stages.repetitions import Repetition, repetitions
 from bertkit.tasks import TASKS
@@ -115,6 +115,7 @@ def finetune(recipe: "Namespace", resolved: str) -> None:
         recipe: as `build_parser` reads it.
         resolved: the same as YAML, to keep with the checkpoints.
     """
+    _refuse_to_push_several(recipe)
     if recipe.label_fractions is not None:
         learning_curve.learning_curve(recipe, resolved)
         return
@@ -138,18 +139,37 @@ def finetune(recipe: "Namespace", resolved: str) -> None:
     processes.destroy_process_group()
 
 
+def _refuse_to_push_several(recipe: "Namespace") -> None:
+    """Make sure that what is to be pushed is one model, and one that the Hub's libraries load.
+
+    Raises:
+        ConfigError: the recipe trains several, or a bag of words.
+    """
+    several = [name for name in ("seeds", "folds", "label_fractions") if getattr(recipe, name) is not None]
+    if recipe.training.push_to_hub is not None and (several or recipe.model.get("family") == bag_of_words.FAMILY):
+        what = f"--{several[0]} trains several" if several else "a bag of words is none that transformers loads"
+        raise ConfigError(
+            f"training.push_to_hub takes one model, and {what}; leave it out, and give the checkpoint that you choose to "
+            "`bertkit push`"
+        )
+
+
 def _train(
     recipe: "Namespace", resolved: str, processes: "PartialState", checkpoints: Mapping[Repetition, Path | None]
 ) -> None:
+    from bertkit.hub.training_push import TrainingPush
     from bertkit.stages.findings import report
     from bertkit.stages.task_runs import TaskRuns, read_examples, write_results
     from bertkit.tasks.health import cheap_checks
 
     quiet = recipe.quiet or not processes.is_main_process
+    pushed = TrainingPush.of(recipe.training, is_main_process=processes.is_main_process, quiet=quiet)
     with processes.main_process_first():
         start_from, tokenizer, parts = read_examples(recipe, filter(None, checkpoints.values()))
     task = TASKS[recipe.task.name].from_examples(recipe.task, tokenizer, parts["train"])
-    runs = TaskRuns(recipe, resolved, task, parts, start_from=start_from, processes=processes, quiet=quiet)
+    runs = TaskRuns(
+        recipe, resolved, task, parts, start_from=start_from, processes=processes, quiet=quiet, pushed=pushed
+    )
     if not quiet:
         print(_describe(parts, task))
     report(cheap_checks(task, parts, runs.batches), is_main_process=processes.is_main_process)

@@ -216,7 +216,7 @@ def resumed_dropout(
     from bertkit.models import FAMILIES, family_of
 
     _, section = StartingEmbeddings.taken_from(section)
-    saved = AutoConfig.from_pretrained(checkpoint)
+    saved = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
     settings = {"vocab_size": saved.vocab_size, "pad_token_id": saved.pad_token_id}
     family = section.get("family", "bert")
     if "from" in section:  # then what the section does not name is the checkpoint's own

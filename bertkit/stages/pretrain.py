@@ -267,6 +267,7 @@ def _train(recipe: "Namespace", resolved: str, processes: "PartialState", checkp
     import yaml
 
     from bertkit.hub.model_card import ModelCard, figures
+    from bertkit.hub.training_push import TrainingPush
     from bertkit.models.layer_groups import layer_groups
     from bertkit.stages.checkpoint_extras import extras_writer
     from bertkit.stages.findings import report
@@ -275,6 +276,7 @@ def _train(recipe: "Namespace", resolved: str, processes: "PartialState", checkp
 
     quiet = recipe.quiet or not processes.is_main_process
     say = partial(report, is_main_process=processes.is_main_process)
+    pushed = TrainingPush.of(recipe.training, is_main_process=processes.is_main_process, quiet=quiet)
     prepared = prepare(recipe, processes, checkpoint, say=say, quiet=quiet)
     say([] if checkpoint is None else check_recipe(checkpoint, resolved))
     len(prepared.eval_batches)  # lays them out: text that cannot be evaluated ends the run here, and not after hours
@@ -296,11 +298,14 @@ def _train(recipe: "Namespace", resolved: str, processes: "PartialState", checkp
         output_dir=recipe.output_dir,
         eval_batches=prepared.eval_batches,
         write_extras=extras_writer(prepared.objective.checkpoint_tokenizer(prepared.tokenizer), card),
+        after_save=pushed.checkpoint if pushed else None,
         layer_groups=layer_groups(prepared.model),
         resume_from=checkpoint,
         recipe=yaml.safe_load(resolved),
         quiet=quiet,
     )
     trainer.train()
+    if pushed and trainer.stopped_by is None:
+        pushed.end(trainer.output_dir)
     if not quiet and trainer.stopped_by is None:
         print(f"checkpoints: {recipe.output_dir}/last, and {recipe.output_dir}/best by eval_{trainer.best_by}")

@@ -258,11 +258,13 @@ def fill_masks(checkpoint: Path) -> dict[str, list[str]]:
     from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
     from transformers.utils.logging import disable_progress_bar
 
+    import bertkit.models  # noqa: F401 (its own classes are taken, and no code of the folder's)
+
     disable_progress_bar()
     fill = pipeline(
         "fill-mask",
-        model=AutoModelForMaskedLM.from_pretrained(checkpoint, trust_remote_code=True),
-        tokenizer=AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=True),
+        model=AutoModelForMaskedLM.from_pretrained(checkpoint),
+        tokenizer=AutoTokenizer.from_pretrained(checkpoint),
     )
     sentences = ["He was born in the [MASK] of the century.", "It is one of the [MASK] in the world.",
                  "The war began in [MASK]."]  # fmt: skip
@@ -287,10 +289,12 @@ def load_everything(pretrained: Path, finetuned: Path) -> list[str]:
     """Load every head that a pretrained and a fine-tuned checkpoint offer, and say what each is."""
     import transformers
 
+    import bertkit.models  # noqa: F401 (its own classes are taken, and no code of the folder's)
+
     names = ["AutoModel", "AutoModelForPreTraining", "AutoModelForMaskedLM", "AutoModelForNextSentencePrediction"]
     lines = []
     for folder, name in [*((pretrained, name) for name in names), (finetuned, "AutoModelForSequenceClassification")]:
-        model: Any = getattr(transformers, name).from_pretrained(folder, trust_remote_code=True)
+        model: Any = getattr(transformers, name).from_pretrained(folder)
         lines.append(f"{name:<34} {type(model).__name__:<38} {model.num_parameters():>9,} parameters  {folder}")
     return lines
 

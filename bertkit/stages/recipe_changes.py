@@ -9,7 +9,10 @@ import yaml
 
 from bertkit.data.health import Finding
 
-_OF_NO_CONSEQUENCE = ("output_dir", "quiet", "training.resume_from_checkpoint")
+_OF_NO_CONSEQUENCE = (
+    *("output_dir", "quiet", "training.resume_from_checkpoint"),
+    *("training.push_to_hub", "training.hub_private", "training.hub_checkpoint", "training.hub_license"),
+)
 
 
 def check_recipe(checkpoint: Path, resolved: str) -> list[Finding]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from jsonargparse import Namespace
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from bertkit.hub.training_push import TrainingPush
     from bertkit.tasks.task import Task, TaskBatches, TaskEvaluation
     from bertkit.training.trainer import Trainer
 
@@ -76,6 +77,8 @@ class TaskRuns:
     """This process and those beside it."""
     quiet: bool
     """No progress bar."""
+    pushed: "TrainingPush | None" = None
+    """How the checkpoints go to the Hub, if they do; of one run."""
 
     @cached_property
     def batches(self) -> dict[str, "TaskBatches"]:
@@ -106,6 +109,8 @@ class TaskRuns:
                 for part, evaluation in evaluations.items():
                     write_predictions(folder / f"predictions_{part}.jsonl", self.task, self.parts[part], evaluation)
         metrics = {part: evaluation.compute() for part, evaluation in evaluations.items()}
+        if self.pushed:
+            self.pushed.end(folder)
         return {"seed": seed, "best_step": trainer.state.best_step, **metrics}
 
     def _trainer(self, seed: int, output_dir: Path, resume_from: Path | None) -> "Trainer":
@@ -163,6 +168,7 @@ class TaskRuns:
             output_dir=output_dir,
             eval_batches=eval_batches,
             write_extras=extras_writer(task.tokenizer, card),
+            after_save=self.pushed.checkpoint if self.pushed else None,
             layer_groups=layer_groups(model),
             lora=lora,
             resume_from=resume_from,

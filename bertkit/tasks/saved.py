@@ -24,7 +24,7 @@ def saved_task(recipe: Mapping[str, Any], folder: Path, auto_class: str) -> str:
         return str(name)
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     problem = getattr(config, "problem_type", None) or "single_label_classification"
     for name, task in TASKS.items():
         if task.auto_class == auto_class and task.problem_type in (None, problem):

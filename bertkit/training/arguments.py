@@ -96,6 +96,16 @@ class TrainingArguments:
     """Recompute activations in the backward pass: less memory, about a third more time."""
     torch_compile: bool = False
     """Compile the model with torch.compile."""
+    push_to_hub: str | None = None
+    """Repository on the Hub, as owner/name or name alone, that gets each checkpoint when it is saved, in a branch named by the
+    tokens seen, as tokens-12.5M, and at the end the checkpoint of `hub_checkpoint` in main; token and rights are looked at
+    before the training starts. `bertkit push` does the same by hand."""
+    hub_private: bool | None = None
+    """Whether that repository shall be private; null makes a private one, and leaves one that is there as it is."""
+    hub_checkpoint: Literal["best", "last"] = "best"
+    """Which checkpoint main gets at the end."""
+    hub_license: str | None = None
+    """License of the model, as the Hub abbreviates it (apache-2.0, cc-by-sa-4.0, ...), for the model card."""
     report_to: str | list[str] = "none"
     """Trackers to log to: "tensorboard", "trackio", "wandb", several of them, or "none"."""
     dataloader_num_workers: int = 0

@@ -17,11 +17,12 @@ def write_manifest(folder: Path) -> None:
     (folder / FILE_NAME).write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
 
 
-def find_damage(folder: Path) -> str | None:
+def find_damage(folder: Path, *, ending: str = "") -> str | None:
     """Say what is wrong with a checkpoint, if anything: the file, and how it differs from what was written.
 
     Args:
         folder: a checkpoint with a manifest; files beside those it names do no harm.
+        ending: look only at files whose names end so.
     """
     try:
         entries = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
@@ -31,6 +32,8 @@ def find_damage(folder: Path) -> str | None:
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{FILE_NAME} is damaged"
     for name, (size, sha256) in expected.items():
+        if not name.endswith(ending):
+            continue
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"

@@ -64,6 +64,8 @@ class Trainer:
         output_dir: the run's folder.
         eval_batches: what to evaluate on, if anything.
         write_extras: writes what else belongs into a checkpoint folder, given the folder and the state.
+        after_save: called by the main process with every checkpoint that is whole, while the others wait; not with the one
+            that a signal asks for, which leaves no time.
         layer_groups: names of the model's parameters by group, from the bottom to the top; None: they are one group.
         lora: the adapters inside the model, if there are any.
         resume_from: the checkpoint folder that `model` was loaded from, to go on where it stood.
@@ -84,6 +86,7 @@ class Trainer:
         output_dir: str | Path,
         eval_batches: Batches | None = None,
         write_extras: Callable[[Path, TrainerState], None] = lambda folder, state: None,
+        after_save: Callable[[Path, TrainerState], None] | None = None,
         layer_groups: Mapping[str, Sequence[str]] | None = None,
         lora: Lora | None = None,
         resume_from: Path | None = None,
@@ -109,6 +112,7 @@ class Trainer:
         self.train_batches = train_batches
         self.eval_batches = eval_batches
         self.write_extras = write_extras
+        self.after_save = after_save
         self.lora = lora
         self.recipe = dict(recipe or {})
         self.quiet = quiet
@@ -527,6 +531,8 @@ class Trainer:
             write_extras=lambda aside: self.write_extras(aside, self.state),
         )
         if self.accelerator.is_main_process:
+            if self.after_save is not None and self.stopped_by is None:
+                self.after_save(folder, self.state)
             remove_old_checkpoints(
                 self.output_dir, limit=self.arguments.save_total_limit, best_step=self.state.best_step
             )

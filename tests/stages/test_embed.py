@@ -80,7 +80,8 @@ def test_a_checkpoint_loads_through_plain_auto_classes_and_has_the_vectors(text,
     torch.testing.assert_close(states, torch.tensor(np.array(expected), dtype=torch.float32))
     assert set(vectors.words) == {"the", "don't", "café", "소식을", "x2", "sea", "ship", "ships", "ahab"}
     assert load_yaml(folder / "recipe.yaml")["method"] == method
-    assert method in (folder / "README.md").read_text(encoding="utf-8")
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert method in card and str(tmp_path) not in card and f"train: {text.name}" in card
     assert [path.name for path in tmp_path.iterdir()] == ["out"]  # nothing is left beside it
 
 

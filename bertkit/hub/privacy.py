@@ -1,0 +1,149 @@
+"""What of a checkpoint's text belongs to this machine and stays on it: local paths, the user's name, tokens of the Hub."""
+
+import getpass
+import ntpath
+import re
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+_HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
+_ABSOLUTE_PATH = re.compile(r"""(?<![\w.:/\\~<])(?:~|[A-Za-z]:)?[/\\](?:[^\s"'`,;:|<>()\[\]{}/\\]+[/\\]*)+""")
+_DATASET = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?(@[\w.-]+)?")
+_FILE = re.compile(r"\.(txt|jsonl|json|parquet|csv|tsv|conll|conllu)(\.gz|\.zst)?$")
+_RECIPE = re.compile(r"(## Recipe\n[^`]*```yaml\n)(.*?)(```)", re.DOTALL)
+_ALWAYS_LOCAL = ("output_dir", "cache_dir", "resume_from_checkpoint")
+"""Settings that name a place of this machine whatever they look like."""
+
+
+def shareable_recipe(recipe: str) -> str:
+    """Return a recipe without local paths: of each the last part stays, and of the cache's folder nothing.
+
+    Args:
+        recipe: as YAML.
+
+    >>> print(shareable_recipe("output_dir: /home/me/runs/tiny\\ndata:\\n  train: [/data/a.txt, 'hub:wikitext']").rstrip())
+    output_dir: tiny
+    data:
+      train:
+      - a.txt
+      - hub:wikitext
+    """
+    content = _mapped(yaml.safe_load(recipe), _shareable_setting)
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def shareable_settings(content: Any) -> Any:
+    """Return the content of a JSON file, of every absolute path in it the last part.
+
+    >>> shareable_settings({"base_model_name_or_path": "/home/me/runs/bert/best", "r": 8})
+    {'base_model_name_or_path': 'best', 'r': 8}
+    """
+    return _mapped(content, lambda key, value: _last_part(value) if _is_absolute(value) else value)
+
+
+def shareable_card(text: str) -> str:
+    """Return a model card without local paths: those of its recipe, and in all else those that are of this machine.
+
+    >>> shareable_card(f"from {Path.home()}/runs/bert, see https://huggingface.co/me/bert and /v1/chat")
+    'from bert, see https://huggingface.co/me/bert and /v1/chat'
+    """
+    text = _RECIPE.sub(lambda match: f"{match[1]}{shareable_recipe(match[2])}{match[3]}", text)
+    return _ABSOLUTE_PATH.sub(lambda match: _last_part(match[0]) if _is_here(match[0]) else match[0], text)
+
+
+def find_private(text: str) -> str | None:
+    """Say what a text holds that must not leave this machine, if anything.
+
+    Args:
+        text: of a file.
+
+    Returns:
+        The path in the home folder or with the user's name in it; of a token only that there is one.
+    """
+    if _HUB_TOKEN.search(text):
+        return "what looks like a token of the Hub"
+    users = _user_names()
+    for match in _ABSOLUTE_PATH.finditer(text):
+        path = match[0].rstrip("/\\.")
+        if _is_at_home(path):
+            return f"a path in the home folder, {path}"
+        if users & set(re.split(r"[/\\]", path)):
+            return f"the user's name, in {path}"
+    return None
+
+
+def is_local(name: str) -> bool:
+    """Return whether what may be a folder or a name on the Hub is, or can only be, a folder.
+
+    >>> is_local("/data/bert"), is_local("runs/bert/best"), is_local("google/bert"), is_local("bert")
+    (True, True, False, False)
+    """
+    return _is_absolute(name) or name.startswith(".") or len(PurePosixPath(name).parts) > 2 or Path(name).exists()
+
+
+def is_dataset(source: str) -> bool:
+    """Return whether a source of data is a dataset of the Hub, of its own or of somebody's.
+
+    >>> is_dataset("hub:wikitext:wikitext-2-v1@train"), is_dataset("stanfordnlp/imdb"), is_dataset("corpora/imdb.txt.gz")
+    (True, True, False)
+    """
+    name, is_marked = source.removeprefix("hub:"), source.startswith("hub:")
+    looks_so = _DATASET.fullmatch(name) and (is_marked or ("/" in name and not _FILE.search(name)))
+    return bool(looks_so) and not is_local(name.split(":")[0])
+
+
+def _user_names() -> set[str]:
+    try:
+        user = {getpass.getuser()}
+    except (KeyError, OSError):  # no such user is known here, as in a container
+        user = set()
+    return user | {Path.home().name} - {""}
+
+
+def _mapped(content: Any, change: Callable[[str, str], Any], key: str = "") -> Any:
+    """Return nested mappings and lists with every text in them changed by its dotted key."""
+    if isinstance(content, dict):
+        return {name: _mapped(value, change, f"{key}.{name}" if key else str(name)) for name, value in content.items()}
+    if isinstance(content, list):
+        return [_mapped(value, change, key) for value in content]
+    return change(key, content) if isinstance(content, str) else content
+
+
+def _shareable_setting(key: str, value: str) -> str | None:
+    section, _, name = key.rpartition(".")
+    if name == "cache_dir":
+        return None
+    kind, _, place = value.partition(":")
+    if kind in ("hub", "store"):
+        return f"{kind}:{_last_part(place)}" if kind == "store" or is_local(place) else value
+    is_path = name in _ALWAYS_LOCAL or _is_absolute(value)
+    if not is_path and re.search(r"[/\\]", value):
+        is_path = is_local(value) or (section == "data" and not is_dataset(value))
+    return _last_part(value) if is_path else value
+
+
+def _is_absolute(value: str) -> bool:
+    return value.startswith(("/", "~", "\\\\")) or bool(ntpath.splitdrive(value)[0] and value[2:3] in ("/", "\\"))
+
+
+def _last_part(path: str) -> str:
+    return ntpath.basename(path.rstrip("/\\")) or path.strip("/\\")
+
+
+def _is_at_home(path: str) -> bool:
+    return path.startswith(("~/", "~\\")) or f"{path}/".startswith(f"{Path.home()}/")
+
+
+def _is_here(path: str) -> bool:
+    """Return whether an absolute path in a text is one of this machine, and no address of something else."""
+    return _is_at_home(path) or bool(_user_names() & set(re.split(r"[/\\]", path))) or _exists(path)
+
+
+def _exists(path: str) -> bool:
+    try:
+        return len(Path(path).parts) > 2 and Path(path).exists()
+    except OSError:  # too long for a path, or in a folder that may not be looked into
+        return False

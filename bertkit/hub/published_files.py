@@ -1,0 +1,95 @@
+"""What of a checkpoint goes to the Hub: weights, code, tokenizer, card and recipe, and nothing that is this machine's own."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from bertkit.config import ConfigError
+from bertkit.hub.privacy import find_private, shareable_card, shareable_recipe, shareable_settings
+
+WEIGHTS = ".safetensors"
+PLACEHOLDER = "this-folder"
+"""What model cards call the checkpoint that they belong to."""
+_TEXTS = (".json", ".py", ".md", ".yaml", ".txt", ".jinja")
+_BINARIES = (WEIGHTS, ".png", ".model")
+_NAMES = ("LICENSE", "NOTICE", "vectors.bin")
+_LEFT_OUT = ("state", "__pycache__")
+"""Folders that are never published: what a training goes on from, and what Python leaves behind."""
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+_PIECE = 1_000_000  # bytes of text searched at once
+_LONGEST_HEADER = 100_000_000  # bytes; the format allows no more
+
+
+def published_files(folder: Path, *, name: str) -> tuple[dict[str, Path | bytes], list[str]]:
+    """Choose the files of a checkpoint that are published, and take local paths out of recipe, card and settings.
+
+    Args:
+        folder: the checkpoint.
+        name: of the repository, which the card then names.
+
+    Returns:
+        Path in the repository -> the file, or what takes its place; and the files that are left out besides the state.
+
+    Raises:
+        ConfigError: no safetensors weights, or a file that holds something private.
+    """
+    chosen: dict[str, Path | bytes] = {}
+    others: list[str] = []
+    for path in sorted(folder.rglob("*")):
+        parts = path.relative_to(folder).parts
+        if not path.is_file() or any(part in _LEFT_OUT or part.startswith(".") for part in parts):
+            continue
+        place = "/".join(parts)
+        if path.suffix in (*_TEXTS, *_BINARIES) or path.name in _NAMES:
+            chosen[place] = _shareable(path, name)
+            _refuse_private(path, chosen[place])
+        else:
+            others.append(place)
+    if not any(place.endswith(WEIGHTS) for place in chosen):
+        pickles = [place for place in others if place.endswith(PICKLES)]
+        which = f", only {pickles[0]}, a pickle, whose loading can run code" if pickles else ""
+        raise ConfigError(f"{folder} holds no {WEIGHTS} weights{which}; give a checkpoint as bertkit writes it")
+    return chosen, others
+
+
+def _shareable(path: Path, name: str) -> Path | bytes:
+    """Return a file, or its content without local paths if it had some."""
+    if path.name == "recipe.yaml":
+        return shareable_recipe(path.read_text(encoding="utf-8")).encode()
+    if path.suffix == ".md":
+        card = path.read_text(encoding="utf-8").replace(PLACEHOLDER, name)
+        return shareable_card(card).encode()
+    if path.suffix == ".json" and path.name.endswith("config.json"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        changed = shareable_settings(content)
+        if changed != content:
+            return f"{json.dumps(changed, indent=2, ensure_ascii=False)}\n".encode()
+    return path
+
+
+def _refuse_private(path: Path, content: Path | bytes) -> None:
+    if path.suffix == WEIGHTS:
+        texts = iter([_header(path)])
+    elif path.suffix in _TEXTS or path.name in ("LICENSE", "NOTICE"):
+        texts = iter([content]) if isinstance(content, bytes) else _in_pieces(content)
+    else:
+        return
+    for text in texts:
+        if found := find_private(text.decode("utf-8", errors="replace")):
+            raise ConfigError(f"{path} holds {found}, so nothing was pushed; take it out of the file")
+
+
+def _in_pieces(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file, many at once, for a file of vectors may be larger than memory."""
+    with path.open("rb") as file:
+        while lines := file.readlines(_PIECE):
+            yield b"".join(lines)
+
+
+def _header(path: Path) -> bytes:
+    """Return what a safetensors file says of itself before its numbers."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > _LONGEST_HEADER:
+            raise ConfigError(f"{path} is damaged: it is no safetensors file; copy or train the checkpoint again")
+        return file.read(length)
