@@ -28,9 +28,9 @@ _CARD = """---
 
 # {native_class}, exported from bertkit
 
-A model that was trained with bertkit, as transformers' own `{native_class}`: it needs no code but transformers'.
-{parameters:,} parameters. On a padded batch of random tokens its outputs and those of the checkpoint differ by at most
-{single:.1e} in single precision and {double:.1e} in double precision.
+A model of bertkit, as transformers' own `{native_class}`: it needs no code but transformers'. {parameters:,} parameters. On a
+padded batch of random tokens its outputs and those of the checkpoint differ by at most {single:.1e} in single precision and
+{double:.1e} in double precision.{notes}
 
 ```python
 from transformers import {auto_class}, AutoTokenizer
@@ -65,6 +65,7 @@ def write(checkpoint: Path, folder: Path, options: "Namespace") -> str:
         native_class=exported.native_class,
         auto_class=exported.auto_class,
         parameters=exported.parameters,
+        notes="".join(f" Note: {note}." for note in exported.notes),
         **exported.differences,
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
