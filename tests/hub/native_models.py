@@ -81,6 +81,8 @@ def labelled_batch(model_type, head, lengths=(9, 4, 7)):
     tokens = batch["input_ids"].masked_fill(mask == 0, -100)
     if head == "AutoModel" and model_type == "marian":
         return batch | {"decoder_input_ids": drawn(VOCABULARY, rows, 5, low=3)}
+    if head == "AutoModelForMultipleChoice":
+        return {name: value.view(2, 3, -1) for name, value in batch.items()} | {"labels": drawn(3, 2)}
     return batch | {
         "AutoModel": {},
         "AutoModelForPreTraining": {"labels": tokens, "next_sentence_label": drawn(2, rows)},
@@ -90,11 +92,7 @@ def labelled_batch(model_type, head, lengths=(9, 4, 7)):
         "AutoModelForSequenceClassification": {"labels": drawn(3, rows)},
         "AutoModelForTokenClassification": {"labels": tokens.where(tokens < 0, tokens % 3)},
         "AutoModelForQuestionAnswering": {"start_positions": drawn(4, rows), "end_positions": drawn(9, rows, low=4)},
-        "AutoModelForSeq2SeqLM": {"labels": tokens[:, :5]},
-        "AutoModelForMultipleChoice": {
-            **{name: value.view(2, 3, -1) for name, value in batch.items()},
-            "labels": drawn(3, 2),
-        },
+        "AutoModelForSeq2SeqLM": {"labels": tokens[:, :5].contiguous()},
     }[head]
 
 

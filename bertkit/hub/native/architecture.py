@@ -193,7 +193,11 @@ class NativeArchitecture:
         chosen = FAMILIES[self.family]
         default = chosen.config_class(**chosen.presets[chosen.default_preset])
         ours = {name: getattr(default, name) for name in chosen.config_class.__annotations__}
-        return ours | self.our_values(native) | {name: native[name] for name in _LABELS}
+        read = self.our_values(native)
+        for name, value in read.items():  # transformers' own defaults are of the published vocabulary
+            if name.endswith("_token_id") and isinstance(value, int) and value >= native["vocab_size"]:
+                read[name] = None
+        return ours | read | {name: native[name] for name in _LABELS}
 
     # --- weights ---
 

@@ -100,6 +100,6 @@ class NativeBert(NativeArchitecture):
         return super().to_ours(found, auto_class)
 
     def to_native(self, weights: Mapping[str, torch.Tensor], auto_class: str) -> dict[str, torch.Tensor]:
-        """Rename; the bias of the output layer by both its names."""
+        """Rename; the bias of the output layer by both its names, a copy each: where nothing is tied they are two."""
         native = super().to_native(weights, auto_class)
-        return native | ({_BIAS_IN_FILES: native[_BIAS]} if _BIAS in native else {})
+        return native | ({_BIAS_IN_FILES: native[_BIAS].clone()} if _BIAS in native else {})

@@ -157,7 +157,7 @@ class NativeMarian(NativeArchitecture):
         source, target = (prefix + _OUR_EMBEDDINGS.format(stack) for stack in _STACKS)
         for name, other in ((source, target), (target, source)):  # of shared ones a file holds one
             if name not in weights and other in weights:
-                weights[name] = weights[other]
+                weights[name] = weights[other].clone()
         native = super().to_native(weights, auto_class)
         prefix = "" if auto_class == BASE else self.prefix
         embeddings = native.get(prefix + _EMBEDDINGS.format("encoder"))
