@@ -43,10 +43,11 @@ def read(files: Sequence[str], options: "Namespace") -> Imported:
     from bertkit.embeddings.word_vectors import WordVectors
     from bertkit.embeddings.words import given_word_tokenizer
     from bertkit.models import build_config, build_model
+    from bertkit.tokenization import SPECIAL_TOKENS
 
     (file,) = files
     vectors = WordVectors.load(file)
-    lowercase = all(word == word.lower() for word in vectors.words)
+    lowercase = all(word == word.lower() for word in vectors.words if word not in SPECIAL_TOKENS.values())
     tokenizer = given_word_tokenizer(vectors.words, lowercase=lowercase)
     config = build_config(
         "static", vocab_size=len(tokenizer), hidden_size=vectors.width, pad_token_id=tokenizer.pad_token_id
