@@ -123,4 +123,6 @@ def _metadata(checkpoint: Path, exported: "Exported") -> str:
     if isinstance(own, dict):
         metadata |= {name: own[name] for name in _CARRIED_OVER if name in own}
     metadata["tags"] = ["bertkit"]
-    return yaml.safe_dump({name: value for name, value in metadata.items() if value}, sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(
+        {name: value for name, value in metadata.items() if value}, sort_keys=False, allow_unicode=True
+    )

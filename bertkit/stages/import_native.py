@@ -19,8 +19,8 @@ tags:
 
 # {name}, imported by bertkit
 
-transformers' `{native_class}`, as a model of bertkit's family `{family}`. {parameters:,} parameters. On a padded batch of random
-tokens the outputs of both differ by at most {single:.1e} in single precision and {double:.1e} in double precision.
+transformers' `{native_class}`, as a model of bertkit's family `{family}`. {parameters:,} parameters. On a padded batch of
+random tokens the outputs of both differ by at most {single:.1e} in single precision and {double:.1e} in double precision.
 
 ```python
 from transformers import {auto_class}, AutoTokenizer

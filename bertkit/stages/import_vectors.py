@@ -19,8 +19,8 @@ tags:
 
 # Vectors of words, imported by bertkit
 
-{count:,} vectors of {width} numbers from `{file}`. A text is cut at white space and around punctuation{lowercase}; {reached:,} of
-the words are ones that such a cut gives, the others (as those of several words) are found by their exact name only.
+{count:,} vectors of {width} numbers from `{file}`. A text is cut at white space and around punctuation{lowercase}; {reached:,}
+of the words are ones that such a cut gives, the others (as those of several words) are found by their exact name only.
 
 ```python
 from transformers import AutoModel, AutoTokenizer

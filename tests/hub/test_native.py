@@ -137,7 +137,10 @@ def test_half_precision_weights_load_in_float32(tmp_path):
             "position_embedding_type 'relative_key'; .* only takes 'absolute'",
         ),
         ({"hidden_act": "gelu_own"}, "unknown hidden_act 'gelu_own'"),
-        ({"model_type": "roberta"}, "model_type 'roberta'; of transformers' own bert, gpt2, openai-gpt, marian can be loaded"),
+        (
+            {"model_type": "roberta"},
+            "model_type 'roberta'; of transformers' own bert, gpt2, openai-gpt, marian can be loaded",
+        ),
         ({"num_hidden_layers": 1}, "do not fit its config.json: 12 are missing, left over or of another shape"),
         ({"num_hidden_layers": 3}, "do not fit its config.json: 12 are missing, left over or of another shape"),
         ({"intermediate_size": 47}, "do not fit its config.json"),
@@ -154,14 +157,18 @@ def test_what_cannot_be_honoured_is_refused_by_name(tmp_path, settings, message)
 def test_a_weight_without_a_place_is_an_error(tmp_path):
     saved(tmp_path)
     edit_weights(tmp_path, add={"bert.embeddings.sixth_sense.weight": torch.zeros(2)})
-    with pytest.raises(ValueError, match=r"weight 'bert\.embeddings\.sixth_sense\.weight' has no place in bertkit's bert"):
+    with pytest.raises(
+        ValueError, match=r"weight 'bert\.embeddings\.sixth_sense\.weight' has no place in bertkit's bert"
+    ):
         load_native(tmp_path)
 
 
 def test_a_layer_without_its_query_is_an_error(tmp_path):
     saved(tmp_path)
     edit_weights(tmp_path, drop=["bert.encoder.layer.0.attention.self.query.bias"])
-    with pytest.raises(ValueError, match=r"no weight .* for the part .*self.query of 'layers\.0\.attention\.qkv\.bias'"):
+    with pytest.raises(
+        ValueError, match=r"no weight .* for the part .*self.query of 'layers\.0\.attention\.qkv\.bias'"
+    ):
         load_native(tmp_path)
 
 
@@ -199,11 +206,23 @@ def test_settings_may_differ_from_the_checkpoint_s(tmp_path):
 @pytest.mark.parametrize(
     ("model_type", "settings", "message"),
     [
-        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx True; .* gpt only takes False"),
+        (
+            "gpt2",
+            {"scale_attn_by_inverse_layer_idx": True},
+            "scale_attn_by_inverse_layer_idx True; .* gpt only takes False",
+        ),
         ("marian", {"scale_embedding": False}, "scale_embedding False; .* transformer only takes True"),
-        ("marian", {"decoder_attention_heads": 2}, "encoder_attention_heads 4 and decoder_attention_heads 2; .* one for both"),
+        (
+            "marian",
+            {"decoder_attention_heads": 2},
+            "encoder_attention_heads 4 and decoder_attention_heads 2; .* one for both",
+        ),
         ("marian", {"decoder_vocab_size": 7}, "vocab_size 61 and decoder_vocab_size 7"),
-        ("marian", {"tie_word_embeddings": False}, "share_encoder_decoder_embeddings True with tie_word_embeddings False"),
+        (
+            "marian",
+            {"tie_word_embeddings": False},
+            "share_encoder_decoder_embeddings True with tie_word_embeddings False",
+        ),
         ("marian", {"normalize_before": True}, "normalize_before True"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Checkpoints written as transformers' own classes: the same outputs and losses, to the bit there and back, no bertkit needed."""
+"""Checkpoints written as transformers' own classes: the same outputs and losses, to the bit there and back, no bertkit."""
 
 import importlib.util
 import json
@@ -73,10 +73,14 @@ def assert_same_bits(first, second):
 
 
 @pairs
-def test_an_export_gives_the_outputs_and_losses_of_the_checkpoint_through_plain_auto_classes(tmp_path, model_type, head):
+def test_an_export_gives_the_outputs_and_losses_of_the_checkpoint_through_plain_auto_classes(
+    tmp_path, model_type, head
+):
     model = ours(model_type, head)
     exported = export_native(written(model, tmp_path / "ours"), tmp_path / "native")
-    assert exported.auto_class == head and exported.differences["single"] < 1e-5 and exported.differences["double"] < 1e-7
+    assert (
+        exported.auto_class == head and exported.differences["single"] < 1e-5 and exported.differences["double"] < 1e-7
+    )
     loaded, report = getattr(transformers, head).from_pretrained(tmp_path / "native", output_loading_info=True)
     assert not any(report.values()), report
     assert type(loaded) is ARCHITECTURES[model_type].heads[head].native_class
@@ -241,16 +245,52 @@ def test_of_pretraining_either_head_can_be_exported_alone(tmp_path):
 @pytest.mark.parametrize(
     ("model_type", "head", "choice", "auto_class", "message"),
     [
-        ("bert", "AutoModelForSequenceClassification", {"pooling": "mean"}, None, "pooling is 'mean', .* --model.pooling cls"),
-        ("bert", "AutoModelForMultipleChoice", {"pooling": "concat"}, None, "pooling is 'concat', .* --auto_class AutoModel"),
+        (
+            "bert",
+            "AutoModelForSequenceClassification",
+            {"pooling": "mean"},
+            None,
+            "pooling is 'mean', .* --model.pooling cls",
+        ),
+        (
+            "bert",
+            "AutoModelForMultipleChoice",
+            {"pooling": "concat"},
+            None,
+            "pooling is 'concat', .* --auto_class AutoModel",
+        ),
         ("gpt2", "AutoModelForSequenceClassification", {"pooling": "max"}, None, "only reads the last token"),
         ("gpt2", "AutoModelForSequenceClassification", {"pad_token_id": 2}, None, "pad_token_id is 2, .* no other's"),
         ("gpt2", "AutoModelForSequenceClassification", {"pad_token_id": None}, None, "pad_token_id is None"),
-        ("gpt2", "AutoModelForMultipleChoice", {}, None, "no AutoModelForMultipleChoice of its gpt2; give --auto_class"),
-        ("openai-gpt", "AutoModelForTokenClassification", {}, None, "no AutoModelForTokenClassification of its openai-gpt"),
+        (
+            "gpt2",
+            "AutoModelForMultipleChoice",
+            {},
+            None,
+            "no AutoModelForMultipleChoice of its gpt2; .* --auto_class",
+        ),
+        (
+            "openai-gpt",
+            "AutoModelForTokenClassification",
+            {},
+            None,
+            "no AutoModelForTokenClassification of its openai-gpt",
+        ),
         ("openai-gpt", "AutoModelForCausalLM", {"intermediate_size": 64}, None, "intermediate_size is 64, .* 4 times"),
-        ("openai-gpt", "AutoModelForCausalLM", {"hidden_act": "gelu"}, None, "hidden_act is 'gelu', .* only has gelu_new"),
-        ("marian", "AutoModelForSeq2SeqLM", {"norm_first": True}, None, "norm_first is True, .* --model.norm_first false"),
+        (
+            "openai-gpt",
+            "AutoModelForCausalLM",
+            {"hidden_act": "gelu"},
+            None,
+            "hidden_act is 'gelu', .* only has gelu_new",
+        ),
+        (
+            "marian",
+            "AutoModelForSeq2SeqLM",
+            {"norm_first": True},
+            None,
+            "norm_first is True, .* --model.norm_first false",
+        ),
         ("marian", "AutoModelForSeq2SeqLM", {"layer_norm_eps": 0.1}, None, "layer_norm_eps is 0.1, .* only has 1e-05"),
         ("marian", "AutoModelForSeq2SeqLM", {"pad_token_id": None}, None, "pad_token_id is None"),
         (
@@ -266,7 +306,9 @@ def test_what_transformers_cannot_compute_is_refused_by_name_and_leaves_nothing(
     written(ours(model_type, head, **choice), tmp_path / "ours")
     capsys.readouterr()  # a progress bar
     arguments = [] if auto_class is None else ["--auto_class", auto_class]
-    assert cli.main(["export", str(tmp_path / "ours"), "--to", "native", "--output", f"{tmp_path}/out", *arguments]) == 2
+    assert (
+        cli.main(["export", str(tmp_path / "ours"), "--to", "native", "--output", f"{tmp_path}/out", *arguments]) == 2
+    )
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     with pytest.raises(AssertionError, match=message):
@@ -278,7 +320,9 @@ def test_what_transformers_cannot_compute_is_refused_by_name_and_leaves_nothing(
 def test_other_families_have_no_counterpart(tmp_path, family):
     settings = {} if family == "static" else {"bos_token_id": 1, "eos_token_id": 2}
     model = build_model(build_config(family, "tiny", vocab_size=20, hidden_size=8, **settings), "AutoModel")
-    with pytest.raises(ValueError, match=f"the family {family} has no counterpart in transformers .*bert, gpt, transformer"):
+    with pytest.raises(
+        ValueError, match=f"the family {family} has no counterpart in transformers .*bert, gpt, transformer"
+    ):
         export_native(written(model, tmp_path / "ours"), tmp_path / "native")
 
 
@@ -334,7 +378,10 @@ def test_the_command_writes_what_loads_without_bertkit(tmp_path, tokenizer, caps
 def test_a_gpt_gets_no_segments_which_transformers_would_embed_as_tokens(tmp_path, tokenizer):
     save_tokenizer(tokenizer, written(ours("gpt2", "AutoModelForCausalLM", vocab_size=61), tmp_path / "ours"))
     assert "token_type_ids" in load_tokenizer(tmp_path / "ours")("red")
-    assert cli.main(["export", str(tmp_path / "ours"), "--to", "native", "--output", str(tmp_path / "out"), "--quiet"]) == 0
+    assert (
+        cli.main(["export", str(tmp_path / "ours"), "--to", "native", "--output", str(tmp_path / "out"), "--quiet"])
+        == 0
+    )
     assert set(AutoTokenizer.from_pretrained(tmp_path / "out")("red")) == {"input_ids", "attention_mask"}
 
 

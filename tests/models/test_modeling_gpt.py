@@ -1,7 +1,5 @@
 """GPT against transformers' GPT-2 and OpenAI GPT on copied weights: logits, losses, gradients, what they generate."""
 
-import re
-
 import pytest
 import torch
 import torch.nn.functional as F

@@ -99,7 +99,15 @@ def test_a_gpt2_whose_tokenizer_has_nothing_to_pad_with_learns_on(tmp_path, pret
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     losses = [entry["eval_loss"] for entry in log if "eval_loss" in entry]
     assert losses and losses[-1] < 5.0 < np.log(300) < 5.8
-    exported = ["export", str(tmp_path / "run" / "last"), "--to", "native", "--output", str(tmp_path / "out"), "--quiet"]
+    exported = [
+        "export",
+        str(tmp_path / "run" / "last"),
+        "--to",
+        "native",
+        "--output",
+        str(tmp_path / "out"),
+        "--quiet",
+    ]
     assert main(exported) == 0
     assert AutoTokenizer.from_pretrained(tmp_path / "out")("Ba do.")["input_ids"][0] == 0
 
@@ -115,7 +123,10 @@ def test_a_gpt2_whose_tokenizer_has_nothing_to_pad_with_is_fine_tuned(tmp_path, 
 def test_importing_keeps_tokenizer_weights_and_settings(tmp_path, capsys, gpt2):
     assert main(["import", "native", str(gpt2), "--output", str(tmp_path / "ours")]) == 0
     said = capsys.readouterr().out
-    assert "AutoModel and AutoTokenizer load it; largest difference of its outputs from transformers' GPT2LMHeadModel" in said
+    assert (
+        "AutoModel and AutoTokenizer load it; largest difference of its outputs from transformers' GPT2LMHeadModel"
+        in said
+    )
     assert find_damage(tmp_path / "ours") is None
     assert "family `gpt`" in (tmp_path / "ours" / "README.md").read_text()
     ours, expected = load_model(tmp_path / "ours", "AutoModelForCausalLM"), load_native(gpt2, "AutoModelForCausalLM")
@@ -179,9 +190,21 @@ def test_a_head_that_bertkit_has_not_can_be_left_out(tmp_path, capsys):
     config = tmp_path / "native" / "config.json"
     config.write_text(config.read_text().replace("BertForMaskedLM", "BertForSomethingElse"))
     capsys.readouterr()
-    command = ["import", "native", f"{tmp_path}/native", "--output", f"{tmp_path}/ours", "--tokenizer", "none", "--quiet"]
+    command = [
+        "import",
+        "native",
+        f"{tmp_path}/native",
+        "--output",
+        f"{tmp_path}/ours",
+        "--tokenizer",
+        "none",
+        "--quiet",
+    ]
     assert main(command) == 2
-    assert "holds a BertForSomethingElse, which bertkit has no head for; give --auto_class AutoModel" in capsys.readouterr().err
+    assert (
+        "holds a BertForSomethingElse, which bertkit has no head for; give --auto_class AutoModel"
+        in capsys.readouterr().err
+    )
     assert main([*command, "--auto_class", "AutoModel"]) == 0
 
 

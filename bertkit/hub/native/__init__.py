@@ -30,7 +30,7 @@ def counterpart(config: PreTrainedConfig) -> NativeArchitecture:
     if not of_family:
         having = dict.fromkeys(architecture.family for architecture in ARCHITECTURES.values())
         raise ValueError(
-            f"the family {family} has no counterpart in transformers (the families {', '.join(having)} have); use the checkpoint "
-            "itself, whose code travels with it"
+            f"the family {family} has no counterpart in transformers (the families {', '.join(having)} have); use the "
+            "checkpoint itself, whose code travels with it"
         )
     return next((architecture for architecture in of_family if architecture.computes(config)), of_family[0])

@@ -92,8 +92,8 @@ class NativeArchitecture:
         """
         if auto_class not in self.heads:
             raise ValueError(
-                f"transformers has no {auto_class} of its {self.model_type}; give --auto_class AutoModel, which leaves the head "
-                f"out, or use the checkpoint itself, whose code travels with it (it has {', '.join(self.heads)})"
+                f"transformers has no {auto_class} of its {self.model_type}; it has {', '.join(self.heads)}; give "
+                "--auto_class AutoModel, which leaves the head out, or use the checkpoint itself, whose code travels with it"
             )
 
     def notes(self, weights: Mapping[str, torch.Tensor], auto_class: str) -> list[str]:
@@ -138,7 +138,9 @@ class NativeArchitecture:
         ours = {name: getattr(config, name) for name in FAMILIES[self.family].config_class.__annotations__}
         ours |= {name: getattr(config, name, None) for name in TASK_FIELDS if name != "num_labels"}
         values = self.native_values(ours)
-        if auto_class != "AutoModelForQuestionAnswering":  # two numbers a token, which some native classes take for labels
+        if (
+            auto_class != "AutoModelForQuestionAnswering"
+        ):  # two numbers a token, which some native classes take for labels
             values |= {name: ours[name] for name in _LABELS}
         values |= getattr(config, NATIVE_SETTINGS, {})
         native = self.config_class(**values)
@@ -169,7 +171,8 @@ class NativeArchitecture:
             for name in names[1:]:
                 if values[name] != values[names[0]] and "drop" not in name:
                     raise ValueError(
-                        f"{names[0]} {values[names[0]]} and {name} {values[name]}; bertkit's {self.family} only takes one for both"
+                        f"{names[0]} {values[names[0]]} and {name} {values[name]}; bertkit's {self.family} "
+                        "only takes one for both"
                     )
         kept = values.pop(BERTKIT_SETTINGS, None) or {}
         ours = self._understood(values) | self.values_of_weights(weights) | kept
@@ -238,7 +241,9 @@ class NativeArchitecture:
                     f"no weight of transformers' {self.model_type} for the part {', '.join(missing)} of {ours!r}"
                 )
         return {
-            ours: torch.cat([parts[ours][module] for module in row.native]) if len(row.native) > 1 else parts[ours][row.native[0]]
+            ours: torch.cat([parts[ours][module] for module in row.native])
+            if len(row.native) > 1
+            else parts[ours][row.native[0]]
             for ours, row in wanted.items()
         }
 

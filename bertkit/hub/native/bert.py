@@ -48,9 +48,7 @@ class NativeBert(NativeArchitecture):
         Row("embeddings.position_embeddings", ("embeddings.position_embeddings",)),
         Row("embeddings.token_type_embeddings", ("embeddings.token_type_embeddings",)),
         Row("embeddings.norm", ("embeddings.LayerNorm",)),
-        Row(
-            "layers.{}.attention.qkv", tuple(f"{_LAYER}attention.self.{part}" for part in ("query", "key", "value"))
-        ),
+        Row("layers.{}.attention.qkv", tuple(f"{_LAYER}attention.self.{part}" for part in ("query", "key", "value"))),
         Row("layers.{}.attention.output", (f"{_LAYER}attention.output.dense",)),
         Row("layers.{}.attention_norm", (f"{_LAYER}attention.output.LayerNorm",)),
         Row("layers.{}.feed_forward.intermediate", (f"{_LAYER}intermediate.dense",)),

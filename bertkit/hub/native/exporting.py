@@ -51,7 +51,9 @@ def export_native(folder: Path, output: Path, auto_class: str | None = None) -> 
 
     config: PreTrainedConfig = transformers.AutoConfig.from_pretrained(folder)
     if bertkit.models.family_of(config) is None:
-        raise ValueError(f"{folder} is no checkpoint of bertkit (its model_type is {config.model_type!r}); use it as it is")
+        raise ValueError(
+            f"{folder} is no checkpoint of bertkit (its model_type is {config.model_type!r}); use it as it is"
+        )
     saved = saved_auto_class(folder)
     if saved is None:
         raise ValueError(f"{folder} does not say what class its model is of; save it again with save_pretrained")
@@ -99,7 +101,7 @@ def _native_model(
     native_config = architecture.native_config(config, auto_class)
     with torch.device("meta"):
         expected = native_class(native_config, **options).state_dict().keys()
-    model, report = native_class.from_pretrained(
+    loaded: Any = native_class.from_pretrained(
         None,
         config=native_config,
         state_dict={name: tensor for name, tensor in translated.items() if name in expected},
@@ -107,10 +109,12 @@ def _native_model(
         output_loading_info=True,
         **options,
     )
+    model: PreTrainedModel = loaded[0]
+    report: dict[str, Any] = loaded[1]
     computed = [name for name in report["missing_keys"] if "embed_positions" not in name]
     if misfits := [*computed, *report["unexpected_keys"]]:
         raise ValueError(
-            f"the weights of the checkpoint do not fill transformers' {native_class.__name__}: {len(misfits)} are missing or left "
-            f"over, one of them {min(misfits)!r}; is its config.json the one it was saved with?"
+            f"the weights of the checkpoint do not fill transformers' {native_class.__name__}: {len(misfits)} are missing or "
+            f"left over, one of them {min(misfits)!r}; is its config.json the one it was saved with?"
         )
     return model

@@ -58,7 +58,10 @@ class NativeGpt(NativeArchitecture):
         super().refuse_inexpressible(config, auto_class)
         if auto_class != "AutoModelForSequenceClassification":
             return
-        native, instead = self.heads[auto_class].native_class.__name__, "give --auto_class AutoModel, which leaves the head out"
+        native, instead = (
+            self.heads[auto_class].native_class.__name__,
+            "give --auto_class AutoModel, which leaves the head out",
+        )
         if config.pooling != "last":
             raise ValueError(
                 f"pooling is {config.pooling!r}, and transformers' {native} only reads the last token; fine-tune with "
@@ -74,7 +77,9 @@ class NativeGpt(NativeArchitecture):
     def notes(self, weights: Mapping[str, torch.Tensor], auto_class: str) -> list[str]:
         """Say where the bias of a head of classification has gone."""
         if auto_class == "AutoModelForSequenceClassification" and _BIAS in weights and weights[_BIAS].any():
-            return ["its head has no bias, so that of the checkpoint's went into the last norm: logits equal, states shifted"]
+            return [
+                "its head has no bias, so that of the checkpoint's went into the last norm: logits equal, states shifted"
+            ]
         return []
 
     def native_values(self, ours: dict[str, Any]) -> dict[str, Any]:

@@ -37,7 +37,8 @@ def load_native(path: str | os.PathLike[str], auto_class_name: str = "AutoModel"
     architecture = ARCHITECTURES.get(saved.get("model_type"))
     if architecture is None:
         raise ValueError(
-            f"{folder} has model_type {saved.get('model_type')!r}; of transformers' own {', '.join(ARCHITECTURES)} can be loaded"
+            f"{folder} has model_type {saved.get('model_type')!r}; of transformers' own "
+            f"{', '.join(ARCHITECTURES)} can be loaded"
         )
     model_class = choose("Auto class", auto_class_name, FAMILIES[architecture.family].auto_classes)
     weights = load_safetensors(folder)

@@ -114,7 +114,8 @@ class NativeMarian(NativeArchitecture):
             "decoder_vocab_size": ours["vocab_size"],
             "init_std": float(values["init_std"]),
             "scale_embedding": True,
-            "share_encoder_decoder_embeddings": ours["share_encoder_decoder_embeddings"] and ours["tie_word_embeddings"],
+            "share_encoder_decoder_embeddings": ours["share_encoder_decoder_embeddings"]
+            and ours["tie_word_embeddings"],
             "forced_eos_token_id": None,
         }
 
@@ -122,8 +123,8 @@ class NativeMarian(NativeArchitecture):
         """Translate a native config; one vocabulary only, and embeddings that are shared as ours are."""
         if native.decoder_vocab_size != native.vocab_size:
             raise ValueError(
-                f"vocab_size {native.vocab_size} and decoder_vocab_size {native.decoder_vocab_size}; bertkit's {self.family} only "
-                "takes one for both"
+                f"vocab_size {native.vocab_size} and decoder_vocab_size {native.decoder_vocab_size}; bertkit's {self.family} "
+                "only takes one for both"
             )
         if native.share_encoder_decoder_embeddings and not native.tie_word_embeddings:
             raise ValueError(
