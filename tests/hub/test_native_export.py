@@ -344,8 +344,8 @@ def test_an_export_that_computes_something_else_is_refused_and_leaves_nothing(tm
     ("model_type", "head"),
     [
         ("bert", "AutoModelForSequenceClassification"),
-        ("gpt2", "AutoModelForTokenClassification"),
-        ("openai-gpt", "AutoModelForCausalLM"),
+        pytest.param("gpt2", "AutoModelForTokenClassification", marks=pytest.mark.slow),
+        pytest.param("openai-gpt", "AutoModelForCausalLM", marks=pytest.mark.slow),
     ],
 )
 def test_the_command_writes_what_loads_without_bertkit(tmp_path, tokenizer, capsys, model_type, head):
