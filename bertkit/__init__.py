@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from bertkit.features import extract_features as extract_features
     from bertkit.features import extract_word_features as extract_word_features
     from bertkit.features import open_features as open_features
-    from bertkit.hub.native import load_native_bert as load_native_bert
+    from bertkit.hub.native.exporting import export_native as export_native
+    from bertkit.hub.native.loading import load_native as load_native
     from bertkit.models import FAMILIES as FAMILIES
     from bertkit.models import build_config as build_config
     from bertkit.models import build_model as build_model
@@ -66,11 +67,12 @@ _HOMES = {
     "build_config": "bertkit.models",
     "build_model": "bertkit.models",
     "build_stores": "bertkit.data.splits",
+    "export_native": "bertkit.hub.native.exporting",
     "extract_features": "bertkit.features",
     "extract_word_features": "bertkit.features",
     "load_documents": "bertkit.data.documents",
     "load_model": "bertkit.models",
-    "load_native_bert": "bertkit.hub.native",
+    "load_native": "bertkit.hub.native.loading",
     "load_tokenizer": "bertkit.tokenization",
     "open_features": "bertkit.features",
     "save_tokenizer": "bertkit.tokenization",

@@ -23,8 +23,9 @@ VERBS = {
     "features": "turn text into vectors with a frozen checkpoint",
     "probe": "do a task with the frozen vectors of each layer of a checkpoint",
     "embed": "train a vector a word by word2vec or GloVe, whatever its context",
+    "export": "write a checkpoint as another program reads it (transformers' own classes)",
     "push": "upload a checkpoint to the Hub",
-    "import": "make a checkpoint of weights that another program wrote (AllenAI's ELMo)",
+    "import": "make a checkpoint of weights that another program wrote (transformers, AllenAI's ELMo, word2vec, GloVe)",
 }
 """Verb -> what it does; `bertkit/stages/<verb>.py` has a function `main` that takes the verb's arguments."""
 _FILES = {"import": "import_checkpoint"}  # a module named `import` could not be imported

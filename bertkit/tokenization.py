@@ -230,6 +230,8 @@ def load_tokenizer(path_or_name: str | Path, *, require: Sequence[str] = ()) -> 
 def load_any_tokenizer(path_or_name: str | Path, *, require: Sequence[str] = ()) -> "PreTrainedTokenizerBase":
     """Load a tokenizer as `load_tokenizer` does, also one that spells words and gives no token ids; see `spells_words`.
 
+    Where a padding token is required and there is none, as in GPT-2's tokenizer, the token that ends a text serves.
+
     Raises:
         ValueError: nothing is there, it is neither fast nor spells words, or it lacks a required token.
     """
@@ -255,6 +257,8 @@ def load_any_tokenizer(path_or_name: str | Path, *, require: Sequence[str] = ())
         raise ValueError(f"tokenizer {name!r} could not be loaded from {place}: {reason}") from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast) and not spells_words(tokenizer):
         raise ValueError(f"tokenizer {name!r} is not a fast tokenizer; give one that was saved with a tokenizer.json")
+    if "pad_token" in require and tokenizer.pad_token is None and tokenizer.eos_token is not None:
+        tokenizer.pad_token = tokenizer.eos_token
     missing = [token for token in require if getattr(tokenizer, token, None) is None]
     if missing:
         raise ValueError(

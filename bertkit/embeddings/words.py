@@ -1,6 +1,6 @@
 """What a word is to vectors of words: a tokenizer that knows whole words, and texts as numbers of words."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -11,6 +11,8 @@ from bertkit.data.errors import DataError
 from bertkit.tokenization import SPECIAL_TOKENS, count_words
 
 if TYPE_CHECKING:
+    from tokenizers.normalizers import Normalizer
+    from tokenizers.pre_tokenizers import PreTokenizer
     from transformers import PreTrainedTokenizerFast
 
     from bertkit.data.token_store import TokenStore
@@ -55,8 +57,7 @@ def train_word_tokenizer(
     Raises:
         DataError: no word occurs so often.
     """
-    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
+    from tokenizers import Regex, normalizers, pre_tokenizers
 
     lowercase = arguments.lowercase is not False
     normalizer = normalizers.Sequence([normalizers.NFC(), *([normalizers.Lowercase()] if lowercase else [])])
@@ -68,8 +69,35 @@ def train_word_tokenizer(
             f"no word of the text occurs {min_count} times (it has {len(counts):,} different ones); give more text, or a lower "
             "min_count"
         )
-    special = SPECIAL_TOKENS.values()
-    entries = [*special, *words[: arguments.max_words]]
+    return _tokenizer_of(words[: arguments.max_words], normalizer, pre_tokenizer)
+
+
+def given_word_tokenizer(words: Sequence[str], *, lowercase: bool) -> "PreTrainedTokenizerFast":
+    """Make a tokenizer of words that somebody else counted, as a file of vectors has them.
+
+    It is that of `train_word_tokenizer`, but what is no word stands for itself, a character each, since such files have
+    vectors of punctuation.
+
+    Args:
+        words: in the order of their ids, which start behind those of the special tokens.
+        lowercase: read all text in lower case.
+    """
+    from tokenizers import Regex, normalizers, pre_tokenizers
+
+    normalizer = normalizers.Sequence([normalizers.NFC(), *([normalizers.Lowercase()] if lowercase else [])])
+    pre_tokenizer = pre_tokenizers.Split(Regex(rf"{_WORD}|[^\s\p{{L}}\p{{M}}\p{{N}}]"), behavior="removed", invert=True)
+    return _tokenizer_of(words, normalizer, pre_tokenizer)
+
+
+def _tokenizer_of(
+    words: Sequence[str], normalizer: "Normalizer", pre_tokenizer: "PreTokenizer"
+) -> "PreTrainedTokenizerFast":
+    """Make a tokenizer of whole words, behind BERT's special tokens."""
+    from tokenizers import Tokenizer, models, processors
+    from transformers import PreTrainedTokenizerFast
+
+    special = [*SPECIAL_TOKENS.values()]
+    entries = [*special, *(word for word in words if word not in special)]
     tokenizer = Tokenizer(
         models.WordLevel({word: number for number, word in enumerate(entries)}, unk_token=SPECIAL_TOKENS["unk_token"])
     )

@@ -9,14 +9,8 @@ from bertkit.config import ConfigError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-NATIVE_BERT = "bert"
-"""transformers' own model type of BERT, the one foreign architecture that is read."""
-_NATIVE_AUTO_CLASSES = {
-    "BertForPreTraining": "AutoModelForPreTraining",
-    "BertForMaskedLM": "AutoModelForMaskedLM",
-    "BertForNextSentencePrediction": "AutoModelForNextSentencePrediction",
-}
-_FILES = ["*.json", "*.safetensors", "vocab.txt", "recipe.yaml"]  # what is read of a repository on the Hub
+# What is read of a repository on the Hub: vocabularies too, of tokenizers older than tokenizer.json.
+_FILES = ["*.json", "*.safetensors", "vocab.txt", "merges.txt", "*.spm", "recipe.yaml"]
 
 
 def checkpoint_folder(name: str) -> Path:
@@ -76,11 +70,15 @@ def saved_auto_class(folder: Path) -> str | None:
     Args:
         folder: a checkpoint folder.
     """
+    from bertkit.hub.native import ARCHITECTURES
+    from bertkit.hub.native.loading import native_auto_class
     from bertkit.models import FAMILIES
 
+    config = _read_config(folder)
+    if native := ARCHITECTURES.get(config.get("model_type", "")):
+        return native_auto_class(native, config)
     names = {cls.__name__: name for family in FAMILIES.values() for name, cls in family.auto_classes.items()}
-    architectures = _read_config(folder).get("architectures") or [""]
-    return {**names, **_NATIVE_AUTO_CLASSES}.get(architectures[0])
+    return names.get((config.get("architectures") or [""])[0])
 
 
 def saved_family(folder: Path) -> str | None:
@@ -89,40 +87,41 @@ def saved_family(folder: Path) -> str | None:
     Args:
         folder: a checkpoint folder.
     """
+    from bertkit.hub.native import ARCHITECTURES
     from bertkit.models import FAMILIES
 
     names = {family.config_class.model_type: name for name, family in FAMILIES.items()}
-    return {**names, NATIVE_BERT: "bert"}.get(_read_config(folder).get("model_type", ""))
+    natives = {model_type: architecture.family for model_type, architecture in ARCHITECTURES.items()}
+    return {**names, **natives}.get(_read_config(folder).get("model_type", ""))
 
 
 def load_checkpoint(folder: Path, auto_class: str, **settings: Any) -> "PreTrainedModel":
-    """Load a checkpoint of bertkit, or of transformers' BERT, into a class of bertkit.
+    """Load a checkpoint of bertkit, or of an architecture of transformers that computes the same, into a class of bertkit.
 
     Args:
         folder: a checkpoint folder.
         auto_class: which head, by its Auto class.
-        settings: fields of the configuration that shall differ from the checkpoint's, as dropout; of a family of bertkit.
+        settings: fields of the configuration that shall differ from the checkpoint's, as dropout.
 
     Returns:
         The model, in evaluation mode; parts without weights in the checkpoint are drawn from torch's random stream.
 
     Raises:
-        ConfigError: the architecture is neither a family of bertkit nor BERT, or a file is damaged.
+        ConfigError: the architecture is neither a family of bertkit nor the counterpart of one, or a file is damaged.
     """
     from safetensors import SafetensorError
 
-    from bertkit.hub.native import load_native_bert
+    from bertkit.hub.native import ARCHITECTURES
+    from bertkit.hub.native.loading import load_native
     from bertkit.models import FAMILIES, load_model
 
     model_type = _read_config(folder).get("model_type")
-    known = [family.config_class.model_type for family in FAMILIES.values()]
-    if model_type not in (*known, NATIVE_BERT):
-        raise ConfigError(
-            f"{folder} holds a model of type {model_type!r}; what can be read is {', '.join([*known, NATIVE_BERT])}"
-        )
+    known = [*(family.config_class.model_type for family in FAMILIES.values()), *ARCHITECTURES]
+    if model_type not in known:
+        raise ConfigError(f"{folder} holds a model of type {model_type!r}; what can be read is {', '.join(known)}")
     try:
-        if model_type == NATIVE_BERT:
-            return load_native_bert(folder, auto_class)
+        if model_type in ARCHITECTURES:
+            return load_native(folder, auto_class, **settings)
         return load_model(folder, auto_class, **settings)
     except SafetensorError as error:
         raise ConfigError(

@@ -100,6 +100,8 @@ class TransformerConfig(PreTrainedConfig):
     """Use the same embeddings for source and target tokens."""
     tie_word_embeddings: bool = True
     """Use the embeddings of the target tokens as the output layer."""
+    output_bias: bool = False
+    """Let the output layer have a bias, which the paper has not and the published Marian models have."""
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.is_encoder_decoder = True
@@ -473,5 +475,5 @@ class TransformerForConditionalGeneration(ForConditionalGeneration, TransformerP
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__(config)
         self.model = TransformerModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=config.output_bias)
         self.post_init()

@@ -16,7 +16,7 @@ from bertkit.data.row_stream import Examples, RowStream
 from bertkit.data.token_store import TokenStore
 from bertkit.objectives.rows import IGNORED_LABEL, RowFiller, refuse_short_rows
 from bertkit.objectives.spans import SpanCutter, packed_stream
-from bertkit.objectives.special_tokens import ends_of_text
+from bertkit.objectives.special_tokens import ends_of_text, padding_of_text
 from bertkit.objectives.texts_in_rows import TextsInRows
 from bertkit.tokenization import frame_texts
 
@@ -73,7 +73,7 @@ class BidirectionalObjective(TextsInRows):
     def __init__(self, arguments: BidirectionalArguments, tokenizer: "PreTrainedTokenizerBase") -> None:
         self.arguments = arguments
         self.bos_token_id, self.eos_token_id = ends_of_text(tokenizer, "bidirectional")
-        self.pad_token_id = tokenizer.pad_token_id
+        self.pad_token_id = padding_of_text(tokenizer)
 
     @property
     def tokens_per_example(self) -> int:

@@ -18,7 +18,7 @@ from bertkit.data.token_store import TokenStore
 from bertkit.objectives.continuous_text import ContinuousRows, Parts
 from bertkit.objectives.rows import IGNORED_LABEL, RowFiller, refuse_short_rows
 from bertkit.objectives.spans import SpanCutter, packed_stream
-from bertkit.objectives.special_tokens import ends_of_text
+from bertkit.objectives.special_tokens import ends_of_text, padding_of_text
 from bertkit.objectives.texts_in_rows import TextsInRows
 from bertkit.tokenization import frame_texts
 
@@ -72,7 +72,7 @@ class CausalObjective(TextsInRows):
     def __init__(self, arguments: CausalArguments, tokenizer: "PreTrainedTokenizerBase") -> None:
         self.arguments = arguments
         self.bos_token_id, self.eos_token_id = ends_of_text(tokenizer, "causal")
-        self.pad_token_id = tokenizer.pad_token_id
+        self.pad_token_id = padding_of_text(tokenizer)
 
     @property
     def carries_state(self) -> bool:

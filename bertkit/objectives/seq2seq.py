@@ -18,7 +18,7 @@ from bertkit.data.health import Finding
 from bertkit.data.pair_batches import PairBatches, PairIndex, Pairs
 from bertkit.data.token_store import TokenStore, entropy
 from bertkit.objectives.rows import IGNORED_LABEL
-from bertkit.objectives.special_tokens import ends_of_text
+from bertkit.objectives.special_tokens import ends_of_text, padding_of_text
 from bertkit.tokenization import frame_texts
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Seq2SeqObjective:
     def __init__(self, arguments: Seq2SeqArguments, tokenizer: "PreTrainedTokenizerBase") -> None:
         self.arguments = arguments
         self.bos_token_id, self.eos_token_id = ends_of_text(tokenizer, "seq2seq")
-        self.pad_token_id = tokenizer.pad_token_id
+        self.pad_token_id = padding_of_text(tokenizer)
 
     @property
     def config_settings(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ def ends_of_text(tokenizer: "PreTrainedTokenizerBase", objective: str) -> tuple[
         objective: who asks, for the message.
 
     Raises:
-        ValueError: the tokenizer has none, or no padding token.
+        ValueError: the tokenizer has none, or nothing to pad with.
 
     >>> from types import SimpleNamespace
     >>> some = {"bos_token_id": None, "cls_token_id": 2, "eos_token_id": 1, "sep_token_id": 3, "pad_token_id": 0}
@@ -22,7 +22,7 @@ def ends_of_text(tokenizer: "PreTrainedTokenizerBase", objective: str) -> tuple[
     (2, 1)
     """
     found = []
-    for names in (("bos_token", "cls_token"), ("eos_token", "sep_token"), ("pad_token",)):
+    for names in (("bos_token", "cls_token"), ("eos_token", "sep_token"), ("pad_token", "eos_token")):
         ids = [token_id for name in names if (token_id := getattr(tokenizer, f"{name}_id")) is not None]
         if not ids:
             raise ValueError(
@@ -31,3 +31,17 @@ def ends_of_text(tokenizer: "PreTrainedTokenizerBase", objective: str) -> tuple[
             )
         found.append(ids[0])
     return found[0], found[1]
+
+
+def padding_of_text(tokenizer: "PreTrainedTokenizerBase") -> int:
+    """Return the id that fills rows up; where no token is for it, as in GPT-2's tokenizer, the end: nothing looks at padding.
+
+    Args:
+        tokenizer: one that `ends_of_text` has let through.
+
+    >>> from types import SimpleNamespace
+    >>> padding_of_text(SimpleNamespace(pad_token_id=None, eos_token_id=50256))
+    50256
+    """
+    padding: int = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    return padding

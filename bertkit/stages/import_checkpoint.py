@@ -1,45 +1,67 @@
 """`bertkit import`: somebody else's weights -> a checkpoint of bertkit, with the tokenizer that belongs to it."""
 
+import importlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, NamedTuple
 
-from bertkit.config import ConfigError, RecipeParser
+from bertkit.config import ConfigError, RecipeParser, choose
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_CARD = """---
-library_name: transformers
-pipeline_tag: feature-extraction
-tags:
-- bertkit
-- elmo
----
 
-# ELMo, imported by bertkit
+class Format(NamedTuple):
+    """What can be imported."""
 
-The layers and the character network of `{weights}`, with the shape that `{options}` says. {parameters:,} parameters. There is
-no output layer in such a file, so the model gives vectors and predicts no words.
+    module: str
+    """Has a function `read(files, options)` that returns an `Imported`."""
+    files: tuple[str, ...]
+    """What is given, in this order."""
 
-```python
-from transformers import AutoModel, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("this-folder", trust_remote_code=True)
-model = AutoModel.from_pretrained("this-folder", trust_remote_code=True)  # no flag after `import bertkit.models`
-batch = tokenizer(["Words stand between spaces , punctuation too ."], padding=True, return_tensors="pt")
-layers = model(**batch, output_hidden_states=True).hidden_states  # (batch, words, {hidden_size}) each
-```
-"""
+FORMATS = {
+    "native": Format("bertkit.stages.import_native", ("a folder or Hub name of a BERT, GPT-2, OpenAI GPT or Marian",)),
+    "elmo": Format("bertkit.stages.import_elmo", ("AllenAI's options.json", "its weights.hdf5")),
+    "word2vec": Format("bertkit.stages.import_vectors", ("a file of vectors, text or binary, perhaps gzipped",)),
+    "glove": Format("bertkit.stages.import_vectors", ("a file of vectors, perhaps gzipped",)),
+}
+"""Name -> what is read."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What becomes a checkpoint."""
+
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase | None"
+    card: str
+    """Text of the model card."""
+    said: str = ""
+    """What is printed beside its size."""
 
 
 def build_parser() -> RecipeParser:
     """Build the parser of the verb's options."""
     parser = RecipeParser("import", description="Make a checkpoint of weights that another program wrote.")
-    parser.add_argument("format", type=Literal["elmo"], help="What the files are: elmo, AllenAI's ELMo.")
-    parser.add_argument("options", type=str, help="The file of the model's shape; of an ELMo its options.json.")
-    parser.add_argument("weights", type=str, help="The file of the weights; of an ELMo its .hdf5.")
+    formats = "; ".join(f"{name}: {' and '.join(form.files)}" for name, form in FORMATS.items())
+    parser.add_argument("format", type=str, help=f"What the files are. {formats}.")
+    parser.add_argument("files", type=str, nargs="+", help="The files, folder or Hub name of the format.")
     parser.add_argument("--output", type=str, required=True, help="Folder of the checkpoint; it must be new.")
+    parser.add_argument(
+        "--auto_class",
+        type=str | None,
+        default=None,
+        help="Of native: which head, by its Auto class; null is that of the checkpoint, AutoModel leaves it out.",
+    )
+    parser.add_argument(
+        "--tokenizer",
+        type=str | None,
+        default=None,
+        help="Of native: folder or Hub name of its tokenizer; null is that of the checkpoint, none imports the model alone.",
+    )
     parser.add_argument("--quiet", type=bool, default=False, help="No lines but warnings and errors.")
     return parser
 
@@ -54,31 +76,37 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def import_checkpoint(options: "Namespace") -> None:
-    """Convert the files and write the checkpoint.
+    """Convert the files and write the checkpoint, whole or not at all.
 
     Args:
         options: as `build_parser` reads them.
     """
-    from transformers.utils.logging import disable_progress_bar
-
-    from bertkit.hub.allenai_elmo import load_allenai_elmo
-    from bertkit.training.checkpointing import written_aside
-
+    form = choose("format", options.format, FORMATS)
+    if len(options.files) != len(form.files):
+        raise ConfigError(
+            f"bertkit import {options.format} takes {' and '.join(form.files)}, and was given {len(options.files)}: "
+            f"{', '.join(options.files)}"
+        )
+    for name in ("auto_class", "tokenizer"):
+        if options.format != "native" and options[name] is not None:
+            raise ConfigError(f"--{name} is for bertkit import native; leave it out")
     folder = Path(options.output)
     if folder.exists():
         raise ConfigError(f"{folder} is there already; give a new folder as --output")
+
+    from transformers.utils.logging import disable_progress_bar
+
+    from bertkit.tokenization import save_tokenizer
+    from bertkit.training.checkpointing import written_aside
+
     disable_progress_bar()
-    model, tokenizer = load_allenai_elmo(options.options, options.weights)
-    card = _CARD.format(
-        weights=Path(options.weights).name,
-        options=Path(options.options).name,
-        parameters=model.num_parameters(),
-        hidden_size=model.config.hidden_size,
-    )
+    imported: Imported = importlib.import_module(form.module).read(options.files, options)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with written_aside(folder) as aside:
-        model.save_pretrained(aside)
-        tokenizer.save_pretrained(aside)
-        (aside / "README.md").write_text(card, encoding="utf-8")
+        imported.model.save_pretrained(aside)
+        if imported.tokenizer is not None:
+            save_tokenizer(imported.tokenizer, aside)
+        (aside / "README.md").write_text(imported.card, encoding="utf-8")
     if not options.quiet:
-        print(f"a model of {model.num_parameters():,} parameters is in {folder}; AutoModel and AutoTokenizer load it")
+        loaded_by = "AutoModel and AutoTokenizer load it" if imported.tokenizer is not None else "it has no tokenizer"
+        print(f"a model of {imported.model.num_parameters():,} parameters is in {folder}; {loaded_by}{imported.said}")

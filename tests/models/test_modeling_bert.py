@@ -18,7 +18,8 @@ from transformers import (
 )
 from transformers.utils.generic import find_labels
 
-from bertkit.hub.native import from_native_bert
+from bertkit.hub.native import ARCHITECTURES
+from bertkit.models import FAMILIES
 from bertkit.models.modeling_bert import (
     BERT_PRESETS,
     BertEncoderConfig,
@@ -43,16 +44,14 @@ SHAPE = {
     "attention_probs_dropout_prob": 0.0,
     "initializer_range": 0.2,
 }
-HEAD_NAMES = {"classifier": "score", "qa_outputs": "qa_outputs"}  # transformers' and ours
 close = {"atol": 1e-5, "rtol": 1e-5}
 implementations = pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 
 
-def from_native(weights):
-    """Rename weights, those of a task head included."""
-    names = {f"{native}.{part}": f"{ours}.{part}" for native, ours in HEAD_NAMES.items() for part in ("weight", "bias")}
-    head = {names[name]: weight for name, weight in weights.items() if name in names}
-    return head | from_native_bert({name: weight for name, weight in weights.items() if name not in names})
+def from_native(weights, our_class):
+    """Rename weights, those of the class's head included."""
+    auto_class = next(name for name, model_class in FAMILIES["bert"].auto_classes.items() if model_class is our_class)
+    return ARCHITECTURES["bert"].to_ours(weights, auto_class)
 
 
 def native_and_ours(native_class, our_class, implementation="sdpa", **settings):
@@ -63,14 +62,14 @@ def native_and_ours(native_class, our_class, implementation="sdpa", **settings):
         if name.endswith("bias"):
             torch.nn.init.normal_(parameter, std=0.2)
     ours = our_class(BertEncoderConfig(**SHAPE, **settings)).eval()
-    ours.load_state_dict(from_native(native.state_dict()))
+    ours.load_state_dict(from_native(native.state_dict(), our_class))
     native.set_attn_implementation(implementation)
     ours.set_attn_implementation(implementation)
     return native, ours
 
 
 def assert_same_gradients(native, ours):
-    expected = from_native({name: parameter.grad for name, parameter in native.named_parameters()})
+    expected = from_native({name: parameter.grad for name, parameter in native.named_parameters()}, type(ours))
     actual = {name: parameter.grad for name, parameter in ours.named_parameters()}
     assert expected.keys() == actual.keys()
     for name, gradient in expected.items():
@@ -190,7 +189,7 @@ def test_masked_lm_equals_transformers_untied_too(implementation):
         gradients = {name: parameter.grad for name, parameter in native.named_parameters()}
         if not tied:  # transformers then keeps a second bias, which it adds nowhere
             gradients.pop("cls.predictions.bias")
-        expected_gradients = from_native_bert(gradients)
+        expected_gradients = from_native(gradients, BertEncoderForMaskedLM)
         for name, parameter in ours.named_parameters():
             torch.testing.assert_close(parameter.grad, expected_gradients[name], **close)
 

@@ -1,7 +1,5 @@
 """GPT against transformers' GPT-2 and OpenAI GPT on copied weights: logits, losses, gradients, what they generate."""
 
-import re
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,6 +14,7 @@ from transformers import (
     StaticCache,
 )
 
+from bertkit.hub.native import ARCHITECTURES
 from bertkit.models.modeling_gpt import GPT_PRESETS, GptConfig, GptForCausalLM, GptModel
 
 SHAPE = {
@@ -32,34 +31,14 @@ SHAPE = {
 }
 NATIVE_SHAPE = {"vocab_size": 53, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 24, "initializer_range": 0.2}
 NO_DROPOUT = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-NAMES = {
-    r"(?:wte|tokens_embed)\.weight": "embeddings.word_embeddings.weight",
-    r"(?:wpe|positions_embed)\.weight": "embeddings.position_embeddings.weight",
-    r"h\.(\d+)\.ln_1\.(weight|bias)": r"layers.\1.attention_norm.\2",
-    r"h\.(\d+)\.ln_2\.(weight|bias)": r"layers.\1.feed_forward_norm.\2",
-    r"h\.(\d+)\.attn\.c_attn\.(weight|bias)": r"layers.\1.attention.qkv.\2",
-    r"h\.(\d+)\.attn\.c_proj\.(weight|bias)": r"layers.\1.attention.output.\2",
-    r"h\.(\d+)\.mlp\.c_fc\.(weight|bias)": r"layers.\1.feed_forward.intermediate.\2",
-    r"h\.(\d+)\.mlp\.c_proj\.(weight|bias)": r"layers.\1.feed_forward.output.\2",
-    r"ln_f\.(weight|bias)": r"final_norm.\1",
-}
 close = {"atol": 1e-5, "rtol": 1e-5}
 implementations = pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 orders = pytest.mark.parametrize("norm_first", [True, False], ids=["gpt2", "gpt"])
 
 
-def from_native(tensors):
-    """Rename the tensors of either native model to ours; theirs are (in, out) where a linear layer has (out, in)."""
-    renamed = {}
-    for native_name, tensor in tensors.items():
-        name = native_name.removeprefix("transformer.")
-        if name == "lm_head.weight":
-            renamed[name] = tensor
-            continue
-        pattern = next(pattern for pattern in NAMES if re.fullmatch(pattern, name))
-        is_transposed = re.search(r"\.(attn|mlp)\.\w+\.weight$", name)
-        renamed["model." + re.sub(pattern, NAMES[pattern], name)] = tensor.T if is_transposed else tensor
-    return renamed
+def from_native(tensors, norm_first):
+    """Rename the tensors of either native model to ours."""
+    return ARCHITECTURES["gpt2" if norm_first else "openai-gpt"].to_ours(tensors, "AutoModelForCausalLM")
 
 
 def native_and_ours(norm_first, implementation="sdpa"):
@@ -74,7 +53,7 @@ def native_and_ours(norm_first, implementation="sdpa"):
         if name.endswith("bias") or "ln_" in name:
             torch.nn.init.normal_(parameter, mean="weight" in name, std=0.2)
     ours = GptForCausalLM(GptConfig(**SHAPE, norm_first=norm_first))
-    ours.load_state_dict(from_native(native.state_dict()))
+    ours.load_state_dict(from_native(native.state_dict(), norm_first))
     ours.set_attn_implementation(implementation)
     return native.eval(), ours.eval()
 
@@ -85,7 +64,8 @@ def small(**settings):
 
 
 def assert_same_gradients(native, ours):
-    expected = from_native({name: parameter.grad for name, parameter in native.named_parameters()})
+    gradients = {name: parameter.grad for name, parameter in native.named_parameters()}
+    expected = from_native(gradients, ours.config.norm_first)
     actual = {name: parameter.grad for name, parameter in ours.named_parameters()}
     assert expected.keys() == actual.keys()
     for name, gradient in expected.items():

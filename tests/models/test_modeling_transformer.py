@@ -10,6 +10,7 @@ from safetensors import safe_open
 from torch import nn
 from transformers import DynamicCache, EncoderDecoderCache, MarianConfig, MarianMTModel, StaticCache
 
+from bertkit.hub.native import ARCHITECTURES
 from bertkit.models.modeling_transformer import (
     TRANSFORMER_PRESETS,
     TransformerConfig,
@@ -152,42 +153,10 @@ def test_outputs_loss_and_gradients_are_those_of_the_layers_of_torch(norm_first,
             torch.testing.assert_close(renamed[parameter_name], parameter.grad, **close)
 
 
-MARIAN_NAMES = {
-    "self_attn.out_proj": "attention.output",
-    "self_attn_layer_norm": "attention_norm",
-    "encoder_attn.q_proj": "cross_attention.query",
-    "encoder_attn.out_proj": "cross_attention.output",
-    "encoder_attn_layer_norm": "cross_attention_norm",
-    "fc1": "feed_forward.intermediate",
-    "fc2": "feed_forward.output",
-    "final_layer_norm": "feed_forward_norm",
-}
-
-
-def from_marian(tensors, hidden):
+def from_marian(tensors):
     """Rename Marian's tensors to ours, its channels, sines first and then cosines, put in turns."""
-    turns = torch.arange(hidden).view(2, -1).T.flatten()  # ours -> Marian's
-    ours = {"lm_head.weight": tensors["model.shared.weight"][:, turns]}
-    for stack in ("encoder", "decoder"):
-        ours[f"model.{stack}.embeddings.word_embeddings.weight"] = ours["lm_head.weight"]
-    joined = {}
-    for name, tensor in tensors.items():
-        match = re.fullmatch(r"model\.(encoder|decoder)\.layers\.(\d+)\.(.+)\.(weight|bias)", name)
-        if match is None:
-            continue
-        place, part, kind = f"model.{match[1]}.layers.{match[2]}.", match[3], match[4]
-        writes = part.endswith(("out_proj", "fc2", "norm"))  # into the channels; all else reads them
-        if writes:
-            tensor = tensor[turns]
-        elif kind == "weight":
-            tensor = tensor[:, turns]
-        if projection := re.fullmatch(r"(self|encoder)_attn\.([qkv])_proj", part):
-            target = "attention.qkv" if projection[1] == "self" else "cross_attention.key_value"
-            if projection[0] != "encoder_attn.q_proj":
-                joined.setdefault(f"{place}{target}.{kind}", {})[projection[2]] = tensor
-                continue
-        ours[f"{place}{MARIAN_NAMES[part]}.{kind}"] = tensor
-    return ours | {name: torch.cat([parts[key] for key in "qkv" if key in parts]) for name, parts in joined.items()}
+    ours = ARCHITECTURES["marian"].to_ours(tensors, "AutoModelForSeq2SeqLM")
+    return {"lm_head.weight": ours["model.decoder.embeddings.word_embeddings.weight"]} | ours
 
 
 @pytest.fixture
@@ -221,7 +190,7 @@ def marian_and_ours():
             if name.endswith("bias"):
                 nn.init.normal_(parameter, std=0.2)
         ours = TransformerForConditionalGeneration(TransformerConfig(**SHAPE)).eval()
-        ours.load_state_dict(from_marian(marian.state_dict(), 32))
+        ours.load_state_dict(from_marian(marian.state_dict()))
         marian.set_attn_implementation(implementation)
         ours.set_attn_implementation(implementation)
         return marian, ours
@@ -250,7 +219,7 @@ def test_logits_loss_gradients_and_attentions_are_those_of_marian(marian_and_our
         ]
     expected.loss.backward()
     actual.loss.backward()
-    gradients = from_marian({name: parameter.grad for name, parameter in marian.named_parameters()}, 32)
+    gradients = from_marian({name: parameter.grad for name, parameter in marian.named_parameters()})
     for name, parameter in ours.named_parameters():
         torch.testing.assert_close(
             parameter.grad, gradients[name], **close, msg=lambda text, name=name: f"{name}: {text}"

@@ -1,0 +1,77 @@
+"""`bertkit export`: a checkpoint -> a folder that another program reads, without bertkit."""
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from bertkit.config import ConfigError, RecipeParser, choose
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+
+class Target(NamedTuple):
+    """What can be exported to."""
+
+    module: str
+    """Has a function `write(checkpoint, folder, options)`, which fills an empty folder and returns a line to print."""
+    reads_it: str
+    """Who reads it, for the help."""
+
+
+TARGETS = {
+    "native": Target("bertkit.stages.export_native", "transformers' own BERT, GPT-2, OpenAI GPT or Marian classes"),
+}
+"""Name -> what is written."""
+
+
+def build_parser() -> RecipeParser:
+    """Build the parser of the verb's options."""
+    parser = RecipeParser("export", description="Write a checkpoint as another program reads it.")
+    parser.add_argument("checkpoint", type=str, help="Folder of the checkpoint, or its name on the Hub.")
+    targets = "; ".join(f"{name}, for {target.reads_it}" for name, target in TARGETS.items())
+    parser.add_argument("--to", type=str, required=True, help=f"What is written: {targets}.")
+    parser.add_argument("--output", type=str, required=True, help="Folder of the export; it must be new.")
+    parser.add_argument(
+        "--auto_class",
+        type=str | None,
+        default=None,
+        help="Which head, by its Auto class; null is that of the checkpoint, AutoModel leaves it out.",
+    )
+    parser.add_argument("--quiet", type=bool, default=False, help="No lines but warnings and errors.")
+    return parser
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Export as the command line says.
+
+    Raises:
+        ValueError: whatever is wrong with the options or the checkpoint, as one line.
+    """
+    export(build_parser().read(arguments)[0])
+
+
+def export(options: "Namespace") -> None:
+    """Write the export, whole or not at all.
+
+    Args:
+        options: as `build_parser` reads them.
+    """
+    target = choose("--to", options.to, TARGETS)
+    folder = Path(options.output)
+    if folder.exists():
+        raise ConfigError(f"{folder} is there already; give a new folder as --output")
+
+    from transformers.utils.logging import disable_progress_bar
+
+    from bertkit.hub.checkpoints import checkpoint_folder
+    from bertkit.training.checkpointing import written_aside
+
+    checkpoint = checkpoint_folder(options.checkpoint)
+    disable_progress_bar()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with written_aside(folder) as aside:
+        said = importlib.import_module(target.module).write(checkpoint, aside, options)
+    if not options.quiet:
+        print(f"{folder}: {said}")
