@@ -277,7 +277,7 @@ class ElmoPreTrainedModel(PreTrainedModel):
         """Replace the output layer of the language models, bias included."""
         self.lm_head = new_embeddings
 
-    def resize_token_embeddings(
+    def resize_token_embeddings(  # type: ignore[override]
         self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
     ) -> nn.Module:
         """Change the size of the vocabulary; arguments as transformers has them.

@@ -44,7 +44,7 @@ class StateLayer(CacheLayerMixin):
         self.keys, self.is_initialized = key_states, True
         self.values = key_states.new_empty(len(key_states), 0) if value_states is None else value_states
 
-    def update(  # type: ignore[override]
+    def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor | None = None, seen_tokens: int = 0, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Replace the state.
@@ -60,6 +60,7 @@ class StateLayer(CacheLayerMixin):
         """
         self.lazy_initialization(key_states, value_states)
         self.seen_tokens += seen_tokens
+        assert self.keys is not None and self.values is not None
         return self.keys, self.values
 
     def get_seq_length(self) -> int:
@@ -86,8 +87,9 @@ class StateLayer(CacheLayerMixin):
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
         """Keep the rows at `indices`, in that order."""
-        if self.is_initialized:
-            self.keys, self.values = (part.index_select(0, indices.to(part.device)) for part in (self.keys, self.values))
+        if self.keys is not None and self.values is not None:
+            self.keys = self.keys.index_select(0, indices.to(self.keys.device))
+            self.values = self.values.index_select(0, indices.to(self.values.device))
 
     def reorder_cache(self, beam_idx: torch.Tensor) -> None:
         """Give every beam the state of the beam it goes on from."""
@@ -95,8 +97,9 @@ class StateLayer(CacheLayerMixin):
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat every row `repeats` times."""
-        if self.is_initialized:
-            self.keys, self.values = (part.repeat_interleave(repeats, dim=0) for part in (self.keys, self.values))
+        if self.keys is not None and self.values is not None:
+            self.keys = self.keys.repeat_interleave(repeats, dim=0)
+            self.values = self.values.repeat_interleave(repeats, dim=0)
 
 
 class StateCache(Cache):
