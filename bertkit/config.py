@@ -89,7 +89,7 @@ class RecipeParser(ArgumentParser):
         Raises:
             ConfigError: whatever is wrong, as one line.
         """
-        arguments = [*arguments]
+        arguments = recipes_first(arguments)
         self._arguments = arguments
         for place, argument in enumerate(arguments):
             name, equals, value = argument.partition("=")
@@ -135,6 +135,20 @@ class RecipeParser(ArgumentParser):
     def _hint(self, key: str, settings: Sequence[str], *, prefix: str = "") -> str:
         where = self.elsewhere.get(key)
         return f"; it goes with {where}" if where else nearest(key, settings, prefix=prefix)
+
+
+def recipes_first(arguments: Sequence[str]) -> list[str]:
+    """Move every `--config` to the front, for the parser takes what comes later, and the command line is to have the last word.
+
+    >>> recipes_first(["--training.max_steps", "10", "--config", "gpt-tiny", "--config=mine.yaml", "--quiet"])
+    ['--config', 'gpt-tiny', '--config=mine.yaml', '--training.max_steps', '10', '--quiet']
+    """
+    recipes: list[str] = []
+    others: list[str] = []
+    for before, argument, following in zip(["", *arguments], arguments, [*arguments[1:], None], strict=False):
+        begins = argument.startswith("--config=") or (argument == "--config" and following is not None)
+        (recipes if begins or before == "--config" else others).append(argument)
+    return recipes + others
 
 
 def spell_out_switches(arguments: Sequence[str], switches: Iterable[str], *, takes_others: bool = False) -> list[str]:

@@ -217,12 +217,14 @@ def test_print_config_shows_a_recipe_that_config_takes_again(tmp_path, capsys):
     assert "  seed: 7\n" in printed[0] and "output_dir: run\n" in printed[0]
 
 
-def test_command_line_wins_over_a_recipe_and_a_later_recipe_over_an_earlier_one(tmp_path, capsys):
+@pytest.mark.parametrize("recipes_come", ["first", "last"])
+def test_command_line_wins_over_a_recipe_and_a_later_recipe_over_an_earlier_one(tmp_path, capsys, recipes_come):
     for name, steps in (("first", 1), ("second", 2)):
         (tmp_path / f"{name}.yaml").write_text(f"training:\n  max_steps: {steps}\n  seed: {steps}\n")
     recipes = ["--config", str(tmp_path / "first.yaml"), f"--config={tmp_path / 'second.yaml'}"]
+    settings = [*NEEDED, "--training.seed", "3", "--print_config"]
     with pytest.raises(SystemExit):
-        cli.main(["pretrain", *recipes, *NEEDED, "--training.seed", "3", "--print_config"])
+        cli.main(["pretrain", *recipes, *settings] if recipes_come == "first" else ["pretrain", *settings, *recipes])
     shown = capsys.readouterr().out
     assert "  max_steps: 2\n" in shown and "  seed: 3\n" in shown
 

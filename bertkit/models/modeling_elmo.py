@@ -259,7 +259,13 @@ class ElmoPreTrainedModel(PreTrainedModel):
         return base.embeddings.encoder
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the token vectors."""
+        """Replace the token vectors.
+
+        Raises:
+            ValueError: the model reads characters and has no token vectors.
+        """
+        if self.config.token_input == "characters":
+            raise ValueError("a model with token_input 'characters' has no token vectors that could be replaced")
         base: Any = self.base_model
         base.embeddings.word_embeddings = value
 
@@ -271,18 +277,26 @@ class ElmoPreTrainedModel(PreTrainedModel):
         """Replace the output layer of the language models, bias included."""
         self.lm_head = new_embeddings
 
-    def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> nn.Embedding:
+    def resize_token_embeddings(  # type: ignore[override]
+        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> nn.Module:
         """Change the size of the vocabulary; arguments as transformers has them.
 
+        Returns:
+            What `get_input_embeddings` gives afterwards.
+
         Raises:
-            ValueError: the model reads characters and has no token vectors.
+            ValueError: the model reads characters and would change its size.
         """
-        if self.config.token_input == "characters" and new_num_tokens not in (None, self.config.vocab_size):
+        if self.config.token_input != "characters":
+            return super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+        wanted = self.config.vocab_size if new_num_tokens is None else new_num_tokens
+        if wanted + -wanted % (pad_to_multiple_of or 1) != self.config.vocab_size:
             raise ValueError(
                 f"a model with token_input 'characters' keeps its vocab_size {self.config.vocab_size}; new words need no "
                 "ids, give their characters as (batch, seq, max_characters)"
             )
-        return super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
+        return self.get_input_embeddings()
 
     def read_vocabulary(self, words: list[str]) -> None:
         """Write the table by which a model with token_input "characters" spells its token ids.

@@ -18,7 +18,7 @@ class StateLayer(CacheLayerMixin):
     """State of one recurrent layer.
 
     The names of the base class are kept: `keys` is the hidden state h (batch, hidden), `values` the cell state c
-    (batch, hidden), None where the cell has none.
+    (batch, hidden), (batch, 0) where the cell has none; both are None before there is a state.
     """
 
     is_compileable = False  # True would have generate() build attention masks
@@ -32,7 +32,7 @@ class StateLayer(CacheLayerMixin):
     @property
     def states(self) -> LayerState:
         """The tensors that are there: (), (h,) or (h, c)."""
-        return tuple(state for state in (self.keys, self.values) if state is not None)
+        return tuple(state for state in (self.keys, self.values) if state is not None and state.shape[1])
 
     @property
     def batch_size(self) -> int:
@@ -41,16 +41,17 @@ class StateLayer(CacheLayerMixin):
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor | None) -> None:
         """Take the first state."""
-        self.keys, self.values, self.is_initialized = key_states, value_states, True
+        self.keys, self.is_initialized = key_states, True
+        self.values = key_states.new_empty(len(key_states), 0) if value_states is None else value_states
 
-    def update(  # type: ignore[override]
+    def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor | None = None, seen_tokens: int = 0, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Replace the state.
 
         Args:
             key_states: h (batch, hidden).
-            value_states: c (batch, hidden), or None.
+            value_states: c (batch, hidden), or None where the cell has none.
             seen_tokens: by how many tokens, padding included, the rows have grown.
             **kwargs: what other cache layers take; not used.
 
@@ -59,7 +60,8 @@ class StateLayer(CacheLayerMixin):
         """
         self.lazy_initialization(key_states, value_states)
         self.seen_tokens += seen_tokens
-        return key_states, value_states
+        assert self.keys is not None and self.values is not None
+        return self.keys, self.values
 
     def get_seq_length(self) -> int:
         """Return the number of tokens seen, by which generate() knows what of a prompt is new."""
@@ -85,9 +87,8 @@ class StateLayer(CacheLayerMixin):
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
         """Keep the rows at `indices`, in that order."""
-        if self.keys is not None:
+        if self.keys is not None and self.values is not None:
             self.keys = self.keys.index_select(0, indices.to(self.keys.device))
-        if self.values is not None:
             self.values = self.values.index_select(0, indices.to(self.values.device))
 
     def reorder_cache(self, beam_idx: torch.Tensor) -> None:
@@ -96,9 +97,8 @@ class StateLayer(CacheLayerMixin):
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat every row `repeats` times."""
-        if self.keys is not None:
+        if self.keys is not None and self.values is not None:
             self.keys = self.keys.repeat_interleave(repeats, dim=0)
-        if self.values is not None:
             self.values = self.values.repeat_interleave(repeats, dim=0)
 
 

@@ -498,5 +498,16 @@ def test_inputs_that_cannot_be_are_refused_in_words():
         model(torch.ones(1, 2, 50, dtype=torch.long))
     with pytest.raises(ValueError, match="a model with token_input 'tokens' spells no words"):
         model.read_vocabulary(["a"])
-    with pytest.raises(ValueError, match="a model with token_input 'characters' keeps its vocab_size 61"):
-        elmo(**CHARACTERS).resize_token_embeddings(70)
+
+
+def test_a_model_of_characters_keeps_its_vocabulary_and_its_network():
+    model = elmo(**CHARACTERS)
+    network = model.get_input_embeddings()
+    for same in (None, 61):
+        assert model.resize_token_embeddings(same) is network
+    for other in ({"new_num_tokens": 70}, {"pad_to_multiple_of": 8}):
+        with pytest.raises(ValueError, match="a model with token_input 'characters' keeps its vocab_size 61"):
+            model.resize_token_embeddings(**other)
+    with pytest.raises(ValueError, match="a model with token_input 'characters' has no token vectors"):
+        model.set_input_embeddings(torch.nn.Embedding(61, 16))
+    assert model.get_input_embeddings() is network

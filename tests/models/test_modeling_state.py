@@ -31,6 +31,15 @@ def test_layers_hold_h_as_keys_and_c_as_values_and_count_the_tokens():
     assert cache.get_seq_length() == 7 and cache.get_mask_sizes(1, 0) == (8, 0)
 
 
+def test_a_layer_without_cell_states_has_values_of_width_0_that_move_along():
+    cache = StateCache.from_tensors([torch.randn(3, 4)])
+    (layer,) = cache.layers
+    assert layer.keys.shape == (3, 4) and layer.values.shape == (3, 0)
+    cache.reorder_cache(torch.tensor([2, 0]))
+    cache.batch_repeat_interleave(2)
+    assert layer.keys.shape == (4, 4) and layer.values.shape == (4, 0) and len(layer.states) == 1
+
+
 @pytest.mark.parametrize(
     ("move", "argument", "rows"),
     [
