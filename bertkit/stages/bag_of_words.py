@@ -157,17 +157,12 @@ def put_in_place_of_network(arguments: Sequence[str]) -> list[str]:
         arguments: the command line, the family spelled out.
 
     Returns:
-        The command line; where it is so, its config files come first, and behind them what takes their model away.
+        The command line, with what takes the model of its recipes away in front, where the parser reads it behind these.
     """
-    of_files = [f"--config={path}" for path in config_files(arguments)]
-    rest = [
-        argument
-        for before, argument in pairwise(["", *arguments])
-        if "--config" not in (before, argument) and not argument.startswith("--config=")
-    ]
-    if value_of("model.family", rest, "") != FAMILY or value_of("model.family", of_files, "") == FAMILY:
+    of_recipes = [f"--config={path}" for path in config_files(arguments)]
+    if value_of("model.family", arguments, "") != FAMILY or value_of("model.family", of_recipes, "") == FAMILY:
         return [*arguments]
-    return [*of_files, "--model", f'{{"family": "{FAMILY}"}}', *rest]
+    return ["--model", f'{{"family": "{FAMILY}"}}', *arguments]
 
 
 def read_settings(model: str | Mapping[str, Any]) -> "BagOfWordsArguments":
