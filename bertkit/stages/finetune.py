@@ -115,7 +115,7 @@ def finetune(recipe: "Namespace", resolved: str) -> None:
         recipe: as `build_parser` reads it.
         resolved: the same as YAML, to keep with the checkpoints.
     """
-    _refuse_to_push_several(recipe)
+    refuse_to_push_several(recipe)
     if recipe.label_fractions is not None:
         learning_curve.learning_curve(recipe, resolved)
         return
@@ -139,8 +139,11 @@ def finetune(recipe: "Namespace", resolved: str) -> None:
     processes.destroy_process_group()
 
 
-def _refuse_to_push_several(recipe: "Namespace") -> None:
+def refuse_to_push_several(recipe: "Namespace") -> None:
     """Make sure that what is to be pushed is one model, and one that the Hub's libraries load.
+
+    Args:
+        recipe: as `build_parser` reads it.
 
     Raises:
         ConfigError: the recipe trains several, or a bag of words.

@@ -104,6 +104,7 @@ def ulmfit(stages: "dict[str, tuple[Namespace, str]]") -> None:
 
     _refuse_what_does_not_go_together(stages)
     processes = join_processes()
+    _look_at_pushes(stages, processes)
     _read_data_of_later_stages(stages, processes)
     for stage, (recipe, resolved) in stages.items():
         say = print if processes.is_main_process and not recipe.quiet else _silent
@@ -205,6 +206,30 @@ def _refuse_what_does_not_go_together(stages: "dict[str, tuple[Namespace, str]]"
         if len(set(values.values())) > 1:
             said = ", ".join(f"{stage} {value}" for stage, value in values.items())
             raise ConfigError(f"training.{name} must be the same in all stages, and is {said}")
+
+
+def _look_at_pushes(stages: "dict[str, tuple[Namespace, str]]", processes: "PartialState") -> None:
+    """Find before the first stage what would keep a later one from the Hub.
+
+    Raises:
+        ConfigError: no token, no rights, no connection, or two models for one name.
+    """
+    from bertkit.hub.training_push import TrainingPush
+
+    stage_of: dict[str, str] = {}
+    for stage, (recipe, _) in stages.items():
+        name = recipe.training.push_to_hub
+        if name is not None and (other := stage_of.setdefault(name, stage)) != stage:
+            raise ConfigError(
+                f"{other} and {stage} both have training.push_to_hub {name}; give each a repository of its own"
+            )
+    for stage, (recipe, _) in stages.items():
+        try:
+            if STAGES[stage] is finetune:
+                finetune.refuse_to_push_several(recipe)
+            TrainingPush.of(recipe.training, is_main_process=processes.is_main_process, quiet=True)
+        except ConfigError as error:
+            raise ConfigError(f"{stage}: {error}") from error
 
 
 def _read_data_of_later_stages(stages: "dict[str, tuple[Namespace, str]]", processes: "PartialState") -> None:
