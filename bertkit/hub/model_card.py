@@ -22,6 +22,18 @@ if TYPE_CHECKING:
     from bertkit.data.token_store import TokenStore
     from bertkit.training.checkpointing import TrainerState
 
+PIPELINE_TAGS = {
+    "AutoModel": "feature-extraction",
+    "AutoModelForPreTraining": "fill-mask",
+    "AutoModelForMaskedLM": "fill-mask",
+    "AutoModelForCausalLM": "text-generation",
+    "AutoModelForSeq2SeqLM": "translation",
+    "AutoModelForSequenceClassification": "text-classification",
+    "AutoModelForTokenClassification": "token-classification",
+    "AutoModelForQuestionAnswering": "question-answering",
+    "AutoModelForMultipleChoice": "multiple-choice",
+}
+"""Auto class -> what the Hub calls its models, which has no name for some."""
 _PIPELINES = {
     "fill-mask": 'f"A text with a {pipe.tokenizer.mask_token} in it."',
     "text-generation": '"The beginning of a text"',
@@ -200,14 +212,14 @@ counted).
         return sentences
 
 
-def loading(auto_class: str, pipeline_tag: str) -> str:
-    """Return three ways to load a checkpoint, as Markdown.
+def loading(auto_class: str, pipeline_tag: str | None) -> str:
+    """Return the ways to load a checkpoint, as Markdown.
 
     Args:
         auto_class: the Auto class of its model.
-        pipeline_tag: what the Hub calls such models.
+        pipeline_tag: what the Hub calls such models; None where neither it nor the command line has a use for them.
     """
-    asked = _PIPELINES.get(pipeline_tag)
+    asked = _PIPELINES.get(pipeline_tag or "")
     if asked:
         third = f"""```python
 from transformers import pipeline
@@ -219,6 +231,8 @@ print(pipe({asked}))
         third = f"```bash\nbertkit features {PLACEHOLDER} texts.txt --output vectors.parquet\n```"
     else:
         third = f"```bash\nbertkit predict {PLACEHOLDER} inputs.jsonl\n```"
+    title = "In a pipeline" if asked else "From the command line"
+    ending = f"\n\n{title}:\n\n{third}" if pipeline_tag else ""
     return f"""With transformers alone; the flag lets the code run that lies beside the weights:
 
 ```python
@@ -236,11 +250,7 @@ from transformers import {auto_class}, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("{PLACEHOLDER}")
 model = {auto_class}.from_pretrained("{PLACEHOLDER}")
-```
-
-{"In a pipeline" if asked else "From the command line"}:
-
-{third}"""
+```{ending}"""
 
 
 def _evaluated(state: "TrainerState") -> dict[str, float]:

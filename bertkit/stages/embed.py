@@ -37,11 +37,13 @@ tags:
 Trained on {tokens:,} tokens; `{file}` has the vectors for other programs. In the model every token without a vector of its own
 has zeros: [UNK], and [CLS], which the tokenizer sets before a text so that one without any known word has a token.
 
-```python
-from transformers import AutoModel, AutoTokenizer
+## Loading
 
-tokenizer = AutoTokenizer.from_pretrained("this-folder", trust_remote_code=True)
-model = AutoModel.from_pretrained("this-folder", trust_remote_code=True)  # no flag after `import bertkit.models`
+{loading}
+
+The vectors, with either of the first two:
+
+```python
 vectors = model(**tokenizer("some words", return_tensors="pt")).last_hidden_state  # (1, tokens, {width})
 ```
 
@@ -225,6 +227,7 @@ def _save(
     """Write the checkpoint, whole or not at all."""
     import torch
 
+    from bertkit.hub.model_card import loading
     from bertkit.hub.privacy import shareable_recipe
     from bertkit.models import build_config, build_model
     from bertkit.tokenization import save_tokenizer
@@ -246,6 +249,7 @@ def _save(
         tokens=store.metadata.num_tokens,
         file=file,
         recipe=shareable_recipe(resolved).rstrip(),
+        loading=loading("AutoModel", "feature-extraction"),
     )
     with written_aside(Path(recipe.output)) as aside:
         model.save_pretrained(aside)

@@ -11,17 +11,6 @@ if TYPE_CHECKING:
 
     from bertkit.hub.native.exporting import Exported
 
-_PIPELINES = {
-    "AutoModel": "feature-extraction",
-    "AutoModelForPreTraining": "fill-mask",
-    "AutoModelForMaskedLM": "fill-mask",
-    "AutoModelForCausalLM": "text-generation",
-    "AutoModelForSeq2SeqLM": "translation",
-    "AutoModelForSequenceClassification": "text-classification",
-    "AutoModelForTokenClassification": "token-classification",
-    "AutoModelForQuestionAnswering": "question-answering",
-    "AutoModelForMultipleChoice": "multiple-choice",
-}
 _CARRIED_OVER = ("language", "license", "datasets", "metrics")  # of the checkpoint's own card
 _CARD = """---
 {metadata}---
@@ -116,7 +105,9 @@ def _metadata(checkpoint: Path, exported: "Exported") -> str:
     """Return the head of the card, as YAML; what the checkpoint's own card says of the data stays."""
     import yaml
 
-    metadata: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": _PIPELINES.get(exported.auto_class)}
+    from bertkit.hub.model_card import PIPELINE_TAGS
+
+    metadata: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": PIPELINE_TAGS.get(exported.auto_class)}
     card = checkpoint / "README.md"
     parts = card.read_text(encoding="utf-8").split("---\n", 2) if card.is_file() else []
     own = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0] else None

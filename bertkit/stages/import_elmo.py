@@ -22,11 +22,13 @@ tags:
 The layers and the character network of `{weights}`, with the shape that `{options}` says. {parameters:,} parameters. There is
 no output layer in such a file, so the model gives vectors and predicts no words.
 
-```python
-from transformers import AutoModel, AutoTokenizer
+## Loading
 
-tokenizer = AutoTokenizer.from_pretrained("this-folder", trust_remote_code=True)
-model = AutoModel.from_pretrained("this-folder", trust_remote_code=True)  # no flag after `import bertkit.models`
+{loading}
+
+Every layer, with either of the first two:
+
+```python
 batch = tokenizer(["Words stand between spaces , punctuation too ."], padding=True, return_tensors="pt")
 layers = model(**batch, output_hidden_states=True).hidden_states  # (batch, words, {hidden_size}) each
 ```
@@ -41,6 +43,7 @@ def read(files: Sequence[str], options: "Namespace") -> Imported:
         options: of `bertkit import`.
     """
     from bertkit.hub.allenai_elmo import load_allenai_elmo
+    from bertkit.hub.model_card import loading
 
     shape, weights = files
     model, tokenizer = load_allenai_elmo(shape, weights)
@@ -49,5 +52,6 @@ def read(files: Sequence[str], options: "Namespace") -> Imported:
         options=Path(shape).name,
         parameters=model.num_parameters(),
         hidden_size=model.config.hidden_size,
+        loading=loading("AutoModel", "feature-extraction"),
     )
     return Imported(model, tokenizer, card)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _CARD = """---
 library_name: transformers
-tags:
+{pipeline}tags:
 - bertkit
 ---
 
@@ -22,12 +22,9 @@ tags:
 transformers' `{native_class}`, as a model of bertkit's family `{family}`. {parameters:,} parameters. On a padded batch of
 random tokens the outputs of both differ by at most {single:.1e} in single precision and {double:.1e} in double precision.
 
-```python
-from transformers import {auto_class}, AutoTokenizer
+## Loading
 
-tokenizer = AutoTokenizer.from_pretrained("this-folder", trust_remote_code=True)
-model = {auto_class}.from_pretrained("this-folder", trust_remote_code=True)  # no flag after `import bertkit.models`
-```
+{loading}
 """
 
 
@@ -43,6 +40,7 @@ def read(files: Sequence[str], options: "Namespace") -> Imported:
             result.
     """
     from bertkit.hub.checkpoints import checkpoint_folder
+    from bertkit.hub.model_card import PIPELINE_TAGS, loading
     from bertkit.hub.native.importing import import_native
 
     (name,) = files
@@ -55,10 +53,13 @@ def read(files: Sequence[str], options: "Namespace") -> Imported:
             f"the tokenizer of {tokenizer.name_or_path} has {len(tokenizer):,} tokens, but the model of {name} knows "
             f"{config.vocab_size:,}; give the one it was trained with as --tokenizer"
         )
+    auto_class = _auto_class(model)
+    tag = PIPELINE_TAGS.get(auto_class)
     card = _CARD.format(
         name=folder.name if folder == Path(name).expanduser() else name,
         native_class=native_class.__name__,
-        auto_class=_auto_class(model),
+        pipeline=f"pipeline_tag: {tag}\n" if tag else "",
+        loading=loading(auto_class, tag),
         family=config.model_type.removeprefix("bertkit-"),
         parameters=model.num_parameters(),
         **differences,

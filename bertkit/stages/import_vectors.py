@@ -22,12 +22,9 @@ tags:
 {count:,} vectors of {width} numbers from `{file}`. A text is cut at white space and around punctuation{lowercase}; {reached:,}
 of the words are ones that such a cut gives, the others (as those of several words) are found by their exact name only.
 
-```python
-from transformers import AutoModel, AutoTokenizer
+## Loading
 
-tokenizer = AutoTokenizer.from_pretrained("this-folder")
-model = AutoModel.from_pretrained("this-folder", trust_remote_code=True)  # no flag after `import bertkit.models`
-```
+{loading}
 """
 
 
@@ -42,6 +39,7 @@ def read(files: Sequence[str], options: "Namespace") -> Imported:
 
     from bertkit.embeddings.word_vectors import WordVectors
     from bertkit.embeddings.words import given_word_tokenizer
+    from bertkit.hub.model_card import loading
     from bertkit.models import build_config, build_model
     from bertkit.tokenization import SPECIAL_TOKENS
 
@@ -64,6 +62,7 @@ def read(files: Sequence[str], options: "Namespace") -> Imported:
         file=Path(file).name,
         reached=reached,
         lowercase=" and read in lower case, as all words are" if lowercase else "",
+        loading=loading("AutoModel", "feature-extraction"),
     )
     said = f"; {reached:,} of {len(vectors):,} words are ones that its tokenizer cuts a text into"
     return Imported(model, tokenizer, card, said)
