@@ -1,6 +1,7 @@
 """What of a checkpoint's text belongs to this machine and stays on it: local paths, the user's name, tokens of the Hub."""
 
 import getpass
+import json
 import ntpath
 import re
 from collections.abc import Callable
@@ -10,7 +11,10 @@ from typing import Any
 import yaml
 
 _HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
-_ABSOLUTE_PATH = re.compile(r"""(?<![\w.:/\\~<])(?:~|[A-Za-z]:)?[/\\](?:[^\s"'`,;:|<>()\[\]{}/\\]+[/\\]*)+""")
+_ABSOLUTE_PATH = re.compile(
+    r"""(?<![\w./\\~])(?!(?<=:)(?<!file:)//)(?!(?<=<)/[\w:-]+>)"""  # no part of a name, no address, no closing tag
+    r"""(?:~[\w.-]*|[A-Za-z]:)?[/\\]+(?:[^\s"'`,;:|<>()\[\]{}/\\]+[/\\]*)+"""
+)
 _DATASET = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?(@[\w.-]+)?")
 _FILE = re.compile(r"\.(txt|jsonl|json|parquet|csv|tsv|conll|conllu)(\.gz|\.zst)?$")
 _RECIPE = re.compile(r"(## Recipe\n[^`]*```yaml\n)(.*?)(```)", re.DOTALL)
@@ -54,23 +58,29 @@ def shareable_card(text: str) -> str:
     return _ABSOLUTE_PATH.sub(lambda match: _last_part(match[0]) if _is_here(match[0]) else match[0], text)
 
 
-def find_private(text: str) -> str | None:
+def find_private(text: str, *, is_vocabulary: bool = False) -> str | None:
     """Say what a text holds that must not leave this machine, if anything.
 
     Args:
         text: of a file.
+        is_vocabulary: whether it lists tokens, of which one may be a user's name or the home folder by chance.
 
     Returns:
         The path in the home folder or with the user's name in it; of a token only that there is one.
     """
     if _HUB_TOKEN.search(text):
         return "what looks like a token of the Hub"
+    for match in _below_home().finditer(text):
+        if match["rest"] or not is_vocabulary:
+            return f"a path in the home folder, {match[0]}"
+    if is_vocabulary:
+        return None
     users = _user_names()
     for match in _ABSOLUTE_PATH.finditer(text):
         path = match[0].rstrip("/\\.")
         if _is_at_home(path):
             return f"a path in the home folder, {path}"
-        if users & set(re.split(r"[/\\]", path)):
+        if users & _parts(path):
             return f"the user's name, in {path}"
     return None
 
@@ -130,16 +140,32 @@ def _is_absolute(value: str) -> bool:
 
 
 def _last_part(path: str) -> str:
-    return ntpath.basename(path.rstrip("/\\")) or path.strip("/\\")
+    return ntpath.basename(path.rstrip("/\\")) or path.strip("/\\") or path
 
 
 def _is_at_home(path: str) -> bool:
-    return path.startswith(("~/", "~\\")) or f"{path}/".startswith(f"{Path.home()}/")
+    plain = re.sub(r"^[/\\]{2,}", "/", path)
+    return path.startswith(("~/", "~\\")) or f"{plain}/".startswith(f"{Path.home()}/")
+
+
+def _below_home() -> re.Pattern[str]:
+    """Match the home folder with a separator behind it, wherever it stands, as it is or as JSON writes it."""
+    home = str(Path.home())
+    if home == "/":  # as in some containers: everything is below it
+        return re.compile(r"(?!)(?P<rest>)")
+    escaped = json.dumps(home)[1:-1]
+    ways = "|".join(re.escape(way) for way in {home, escaped, home.replace("/", "\\/"), escaped.replace("/", "\\/")})
+    separator = r"\\?/" if home.startswith("/") else r"(?:\\?/|\\{1,2})"
+    return re.compile(rf"""(?:{ways}){separator}(?P<rest>[^\s"'`,;:|<>()\[\]{{}}]*)""")
+
+
+def _parts(path: str) -> set[str]:
+    return set(re.split(r"[/\\]", path.removeprefix("~")))
 
 
 def _is_here(path: str) -> bool:
     """Return whether an absolute path in a text is one of this machine, and no address of something else."""
-    return _is_at_home(path) or bool(_user_names() & set(re.split(r"[/\\]", path))) or _exists(path)
+    return _is_at_home(path) or bool(_user_names() & _parts(path)) or _exists(path)
 
 
 def _exists(path: str) -> bool:

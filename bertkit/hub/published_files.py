@@ -12,6 +12,7 @@ PLACEHOLDER = "this-folder"
 """What model cards call the checkpoint that they belong to."""
 _TEXTS = (".json", ".py", ".md", ".yaml", ".txt", ".jinja")
 _BINARIES = (WEIGHTS, ".png", ".model")
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "vectors.txt")
 _NAMES = ("LICENSE", "NOTICE", "vectors.bin")
 _LEFT_OUT = ("state", "__pycache__")
 """Folders that are never published: what a training goes on from, and what Python leaves behind."""
@@ -75,7 +76,7 @@ def _refuse_private(path: Path, content: Path | bytes) -> None:
     else:
         return
     for text in texts:
-        if found := find_private(text.decode("utf-8", errors="replace")):
+        if found := find_private(text.decode("utf-8", errors="replace"), is_vocabulary=path.name in _VOCABULARIES):
             raise ConfigError(f"{path} holds {found}, so nothing was pushed; take it out of the file")
 
 

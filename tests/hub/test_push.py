@@ -11,6 +11,7 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
 from bertkit.cli import main
+from bertkit.hub.privacy import find_private
 from bertkit.models import build_config, build_model, load_model
 from bertkit.training.manifest import write_manifest
 from tests.hub.conftest import OTHER, READS_ONLY, TOKEN
@@ -139,6 +140,17 @@ def test_what_arrives_is_weights_code_tokenizer_card_and_recipe_and_nothing_priv
         ("notes.txt", f"login with {TOKEN}", "what looks like a token"),
         ("generation_config.json", json.dumps({"token": TOKEN}), "what looks like a token"),
         ("notes.txt", "kept in ~/models/best", "a path in the home folder, ~/models/best"),
+        ("notes.txt", "from store:{home}/corpus.txt", "a path in the home folder"),
+        ("notes.txt", "from file://{home}/x", "a path in the home folder"),
+        ("notes.txt", "see <{home}/x>", "a path in the home folder"),
+        ("notes.txt", "see /{home}/x", "a path in the home folder"),
+        ("notes.txt", "PATH=/usr/bin:{home}/bin", "a path in the home folder"),
+        ("notes.txt", "PATH=/usr/bin:/scratch/carol/bin", "the user's name, in /scratch/carol/bin"),
+        ("notes.txt", "a copy (~carol/x)", "the user's name, in ~carol/x"),
+        ("notes.txt", "see </scratch/carol/x>", "the user's name, in /scratch/carol/x"),
+        ("notes.txt", "see file:///scratch/carol/x", "the user's name, in ///scratch/carol/x"),
+        ("vocab.txt", "{home}/x", "a path in the home folder"),
+        ("vocab.txt", TOKEN, "what looks like a token"),
     ],
 )
 def test_a_file_with_something_private_is_refused_before_anything_is_made(
@@ -154,6 +166,21 @@ def test_a_file_with_something_private_is_refused_before_anything_is_made(
     line = refusal(done)
     assert line.startswith(f"{checkpoint / file} holds {message}") and line.endswith("take it out of the file")
     assert TOKEN not in line and not hub.requests
+
+
+def test_a_home_folder_as_json_writes_it_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "Zoë")
+    home = str(tmp_path / "Zoë")
+    for written in (json.dumps({"from": f"{home}/x"}), json.dumps({"from": f"a{home}/x"}).replace("/", "\\/")):
+        assert (find_private(written) or "").startswith("a path in the home folder, ")
+
+
+def test_neither_addresses_and_tags_nor_words_of_a_vocabulary_are_private(hub, checkpoint, bertkit_with, tmp_path):
+    words = ["/home", "carol", "/carol", "~/", "~carol/x", f"{tmp_path}/home/carol", f"{tmp_path}/home/carol/"]
+    with (checkpoint / "vocab.txt").open("a") as opened:
+        opened.write("\n".join(words))
+    (checkpoint / "notes.txt").write_text("https://huggingface.co/carol/bert, <a></carol>, http://host:80/carol, 5/6\n")
+    assert bertkit_with(hub, "push", checkpoint, NAME).returncode == 0
 
 
 def test_a_card_as_bertkit_wrote_it_before_or_a_user_wrote_over_loses_its_paths(
