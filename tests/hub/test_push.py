@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
 from bertkit.cli import main
-from bertkit.hub.privacy import find_private
+from bertkit.hub.privacy import find_private, shareable_card
 from bertkit.models import build_config, build_model, load_model
 from bertkit.training.manifest import write_manifest
 from tests.hub.conftest import OTHER, READS_ONLY, TOKEN
@@ -191,10 +191,56 @@ def test_a_card_as_bertkit_wrote_it_before_or_a_user_wrote_over_loses_its_paths(
     head, _, _ = card.read_text().partition("## Recipe")
     recipe = f"```yaml\noutput_dir: {home}/runs/tiny\ndata:\n  train: /data/secret/news.txt\n```\n"
     card.write_text(f"{head}## Recipe\n\n{recipe}\nTrained in {tmp_path}, served at /v1/models by `{home}/serve.py`.\n")
+    prose = "#!/usr/bin/env bash\nbertkit predict > /dev/null 2> /tmp/carols.log; ls /usr/lib /etc/hosts /opt\n"
+    with card.open("a") as opened:
+        opened.write(f"{prose}It is {checkpoint}, (~carol/x) and store:{home}/all.\n")
     assert bertkit_with(hub, "push", checkpoint, NAME).returncode == 0
     text = hub.main_files(NAME)["README.md"].decode()
     assert "output_dir: tiny\ndata:\n  train: news.txt\n" in text
-    assert f"Trained in {tmp_path.name}, served at /v1/models by `serve.py`." in text
+    assert f"Trained in {tmp_path}, served at /v1/models by `serve.py`." in text  # neither the user's nor the run's
+    assert f"{prose}It is last, (x) and store:all.\n" in text
+
+
+def test_a_card_loses_the_folder_of_its_run_wherever_that_lies():
+    text = "made in /scratch/runs/tiny/last of /scratch/runs/tiny; see /scratch/runs/other\n"
+    folder = Path("/scratch/runs/tiny/last")
+    assert shareable_card(text, folder=folder) == "made in last of tiny; see /scratch/runs/other\n"
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_what_is_a_path_does_not_depend_on_where_the_push_runs(hub, checkpoint, bertkit_with, tmp_path, is_there):
+    path = checkpoint / "recipe.yaml"
+    recipe = yaml.safe_load(path.read_text())
+    recipe["tokenizer"], recipe["model"]["from"] = "secret/words", "google/bert@main"
+    recipe["data"] |= {"train": ["secret/news", "stanfordnlp/imdb@train", "hub:a/b:c"], "text_column": "en/text"}
+    path.write_text(yaml.safe_dump(recipe))
+    card = checkpoint / "README.md"
+    named = "base_model: google/bert\ndatasets: [stanfordnlp/imdb]\nlibrary_name"
+    card.write_text(card.read_text().replace("library_name", named, 1))
+    for folder in ("secret/words", "secret/news", "google/bert") if is_there else ():
+        (tmp_path / folder).mkdir(parents=True)
+    assert bertkit_with(hub, "push", checkpoint, NAME).returncode == 0
+    pushed = yaml.safe_load(hub.main_files(NAME)["recipe.yaml"])
+    assert (pushed["tokenizer"], pushed["model"]["from"]) == ("words", "google/bert@main")
+    assert pushed["data"]["train"] == ["news", "stanfordnlp/imdb@train", "hub:a/b:c"]
+    assert pushed["data"]["text_column"] == "en/text"
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("README.md", "---\nlicense: [mit\n---\n"),
+        ("README.md", "---\n- mit\n---\n"),
+        ("README.md", "# A\n\n## Recipe\n\n```yaml\na: [\n```\n"),
+        ("recipe.yaml", "data: {train: a\n"),
+        ("config.json", '{"model_type": '),
+    ],
+)
+def test_a_file_that_was_broken_by_hand_is_named_in_one_line(hub, checkpoint, bertkit_with, file, text):
+    (checkpoint / file).write_text(text)
+    line = refusal(bertkit_with(hub, "push", checkpoint, NAME))
+    assert line.startswith(f"{checkpoint / file} cannot be read, so nothing was pushed; mend it: ")
+    assert not hub.requests
 
 
 def test_weights_know_nothing_private_either(hub, checkpoint, bertkit_with, tmp_path):
