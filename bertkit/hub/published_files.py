@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import yaml
@@ -19,6 +20,14 @@ _VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "vec
 _NAMES = ("LICENSE", "NOTICE", "vectors.bin")
 _LEFT_OUT = ("state", "__pycache__")
 """Folders that are never published: what a training goes on from, and what Python leaves behind."""
+_OF_A_CHECKPOINT = (
+    *("config.json", "generation_config.json", "adapter_config.json", "recipe.yaml"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.txt", "vocab.json", "merges.txt", "*.spm", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model"),
+    *("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja"),
+    *("modeling_*.py", "configuration_*.py", "tokenization_*.py"),
+)
+"""What transformers, peft and bertkit read of a checkpoint besides its weights, by the name alone."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _PIECE = 1_000_000  # bytes of text searched at once
 _LONGEST_HEADER = 100_000_000  # bytes; the format allows no more
@@ -55,6 +64,20 @@ def published_files(folder: Path, *, name: str) -> tuple[dict[str, Path | bytes]
         which = f", only {pickles[0]}, a pickle, whose loading can run code" if pickles else ""
         raise ConfigError(f"{folder} holds no {WEIGHTS} weights{which}; give a checkpoint as bertkit writes it")
     return chosen, others
+
+
+def belongs_to_checkpoint(place: str) -> bool:
+    """Return whether a file of a repository is read with a checkpoint, by its name; cards, licenses and a user's own are not.
+
+    Args:
+        place: path in the repository.
+
+    >>> belongs_to_checkpoint("adapter/adapter_config.json"), belongs_to_checkpoint("onnx/config.json")
+    (True, False)
+    """
+    name = place.removeprefix("adapter/")
+    of_same_folder = (pattern for pattern in _OF_A_CHECKPOINT if pattern.count("/") == name.count("/"))
+    return place.endswith((WEIGHTS, f"{WEIGHTS}.index.json")) or any(fnmatchcase(name, each) for each in of_same_folder)
 
 
 def _names_on_the_hub(card: Path) -> list[str]:

@@ -308,6 +308,25 @@ def test_weights_of_another_checkpoint_do_not_stay_beside_the_new_ones(hub, run,
     ]
 
 
+def test_nothing_that_is_read_with_another_checkpoint_stays_and_all_else_does(hub, checkpoint, tmp_path, bertkit_with):
+    read = ["generation_config.json", "chat_template.jinja", "added_tokens.json", "tokenization_own.py", "merges.txt"]
+    read += ["adapter/adapter_config.json", "adapter/adapter_model.safetensors"]
+    own = ["LICENSE", "notes.md", "train.py", "onnx/config.json", "languages.json", "tokenization.txt"]
+    for name in [*read, *own]:
+        (checkpoint / name).parent.mkdir(exist_ok=True)
+        (checkpoint / name).write_text("{}")
+    save_file({"a": torch.zeros(1)}, checkpoint / "adapter" / "adapter_model.safetensors")
+    assert bertkit_with(hub, "push", checkpoint, NAME).returncode == 0
+    first = set(hub.main_files(NAME))
+    assert {*read, *own, "tokenizer.json", "vocab.txt", "recipe.yaml"} < first
+    folder = sharded(tmp_path / "sharded")  # without tokenizer, recipe and card
+    assert bertkit_with(hub, "push", folder, NAME).returncode == 0
+    pushed = {path.name for path in folder.iterdir()}
+    stayed = set(hub.main_files(NAME)) - pushed
+    assert stayed == {*own, ".gitattributes", "README.md", *(path.name for path in checkpoint.glob("*.png"))} - pushed
+    assert len(hub.repositories[NAME].titles) == 3  # of the repository, and one for each push
+
+
 def test_the_same_again_makes_no_commit(hub, run, bertkit_with):
     for _ in range(2):
         assert bertkit_with(hub, "push", run / "last", NAME, "--commit_message", "first").returncode == 0
