@@ -88,6 +88,7 @@ class ModelCard:
             has_picture: whether they are drawn in `losses.png` beside the card.
         """
         recipe = yaml.safe_load(self.recipe)
+        shareable = shareable_recipe(self.recipe, names=_names_on_the_hub(recipe)).rstrip()
         sections = {
             "Data": self._data(recipe, state),
             "Losses": "\n\n".join(
@@ -98,7 +99,7 @@ class ModelCard:
             f"saved: {hardware()}. Software: {software()}.",
             "Loading": loading(self.auto_class, self.pipeline_tag),
             "Limitations": "\n".join(f"- {sentence}" for sentence in self._limitations(recipe, state)),
-            "Recipe": f"Of local paths the last part is given.\n\n```yaml\n{shareable_recipe(self.recipe).rstrip()}\n```",
+            "Recipe": f"Of local paths the last part is given.\n\n```yaml\n{shareable}\n```",
         }
         body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items() if text)
         based = _base_model(recipe)
@@ -278,9 +279,15 @@ def _base_model(recipe: Mapping[str, Any]) -> str | None:
     return start.partition("@")[0] if _starts(recipe) and not is_local(start) else None
 
 
+def _names_on_the_hub(recipe: Mapping[str, Any]) -> list[str]:
+    based = _base_model(recipe)
+    return [*_dataset_names(recipe["data"]), *([based] if based else [])]
+
+
 def _sources(data: Mapping[str, Any]) -> str:
     """Say where the examples or the text of each part come from: names of datasets, and of files without their folders."""
-    shown = yaml.safe_load(shareable_recipe(yaml.safe_dump({"data": dict(data)})))["data"]
+    recipe = yaml.safe_dump({"data": dict(data)})
+    shown = yaml.safe_load(shareable_recipe(recipe, names=_dataset_names(data)))["data"]
     given = {part: shown.get(part) for part in ("train", "eval", "test") if shown.get(part)}
     names = {part: ", ".join([source] if isinstance(source, str) else source) for part, source in given.items()}
     return "; ".join(f"{part}: `{name}`" for part, name in names.items())

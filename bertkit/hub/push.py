@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bertkit.config import ConfigError
 from bertkit.hub.checkpoints import local_checkpoint
-from bertkit.hub.published_files import WEIGHTS, published_files
+from bertkit.hub.published_files import WEIGHTS, belongs_to_checkpoint, published_files
 from bertkit.training.manifest import FILE_NAME as MANIFEST
 from bertkit.training.manifest import find_damage
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 MAIN = "main"
-_INDEX = f"{WEIGHTS}.index.json"
 _LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
 
 
@@ -56,8 +55,8 @@ def push(
         if revision not in (None, MAIN):
             api.create_branch(name, branch=revision, exist_ok=True)
         present = {entry.path for entry in api.list_repo_tree(name, recursive=True, revision=revision)}
-        # Weights that stayed from another checkpoint would be loaded in the place of this one's.
-        stale = [place for place in present - set(files) if place.endswith((WEIGHTS, _INDEX))]
+        # What stayed from another checkpoint would be loaded with this one, or in its place.
+        stale = [place for place in present - set(files) if belongs_to_checkpoint(place)]
         api.create_commit(
             name,
             [

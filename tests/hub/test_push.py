@@ -11,6 +11,7 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
 from bertkit.cli import main
+from bertkit.hub.privacy import find_private, shareable_card
 from bertkit.models import build_config, build_model, load_model
 from bertkit.training.manifest import write_manifest
 from tests.hub.conftest import OTHER, READS_ONLY, TOKEN
@@ -139,6 +140,17 @@ def test_what_arrives_is_weights_code_tokenizer_card_and_recipe_and_nothing_priv
         ("notes.txt", f"login with {TOKEN}", "what looks like a token"),
         ("generation_config.json", json.dumps({"token": TOKEN}), "what looks like a token"),
         ("notes.txt", "kept in ~/models/best", "a path in the home folder, ~/models/best"),
+        ("notes.txt", "from store:{home}/corpus.txt", "a path in the home folder"),
+        ("notes.txt", "from file://{home}/x", "a path in the home folder"),
+        ("notes.txt", "see <{home}/x>", "a path in the home folder"),
+        ("notes.txt", "see /{home}/x", "a path in the home folder"),
+        ("notes.txt", "PATH=/usr/bin:{home}/bin", "a path in the home folder"),
+        ("notes.txt", "PATH=/usr/bin:/scratch/carol/bin", "the user's name, in /scratch/carol/bin"),
+        ("notes.txt", "a copy (~carol/x)", "the user's name, in ~carol/x"),
+        ("notes.txt", "see </scratch/carol/x>", "the user's name, in /scratch/carol/x"),
+        ("notes.txt", "see file:///scratch/carol/x", "the user's name, in ///scratch/carol/x"),
+        ("vocab.txt", "{home}/x", "a path in the home folder"),
+        ("vocab.txt", TOKEN, "what looks like a token"),
     ],
 )
 def test_a_file_with_something_private_is_refused_before_anything_is_made(
@@ -156,6 +168,21 @@ def test_a_file_with_something_private_is_refused_before_anything_is_made(
     assert TOKEN not in line and not hub.requests
 
 
+def test_a_home_folder_as_json_writes_it_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "Zoë")
+    home = str(tmp_path / "Zoë")
+    for written in (json.dumps({"from": f"{home}/x"}), json.dumps({"from": f"a{home}/x"}).replace("/", "\\/")):
+        assert (find_private(written) or "").startswith("a path in the home folder, ")
+
+
+def test_neither_addresses_and_tags_nor_words_of_a_vocabulary_are_private(hub, checkpoint, bertkit_with, tmp_path):
+    words = ["/home", "carol", "/carol", "~/", "~carol/x", f"{tmp_path}/home/carol", f"{tmp_path}/home/carol/"]
+    with (checkpoint / "vocab.txt").open("a") as opened:
+        opened.write("\n".join(words))
+    (checkpoint / "notes.txt").write_text("https://huggingface.co/carol/bert, <a></carol>, http://host:80/carol, 5/6\n")
+    assert bertkit_with(hub, "push", checkpoint, NAME).returncode == 0
+
+
 def test_a_card_as_bertkit_wrote_it_before_or_a_user_wrote_over_loses_its_paths(
     hub, checkpoint, bertkit_with, tmp_path
 ):
@@ -164,10 +191,56 @@ def test_a_card_as_bertkit_wrote_it_before_or_a_user_wrote_over_loses_its_paths(
     head, _, _ = card.read_text().partition("## Recipe")
     recipe = f"```yaml\noutput_dir: {home}/runs/tiny\ndata:\n  train: /data/secret/news.txt\n```\n"
     card.write_text(f"{head}## Recipe\n\n{recipe}\nTrained in {tmp_path}, served at /v1/models by `{home}/serve.py`.\n")
+    prose = "#!/usr/bin/env bash\nbertkit predict > /dev/null 2> /tmp/carols.log; ls /usr/lib /etc/hosts /opt\n"
+    with card.open("a") as opened:
+        opened.write(f"{prose}It is {checkpoint}, (~carol/x) and store:{home}/all.\n")
     assert bertkit_with(hub, "push", checkpoint, NAME).returncode == 0
     text = hub.main_files(NAME)["README.md"].decode()
     assert "output_dir: tiny\ndata:\n  train: news.txt\n" in text
-    assert f"Trained in {tmp_path.name}, served at /v1/models by `serve.py`." in text
+    assert f"Trained in {tmp_path}, served at /v1/models by `serve.py`." in text  # neither the user's nor the run's
+    assert f"{prose}It is last, (x) and store:all.\n" in text
+
+
+def test_a_card_loses_the_folder_of_its_run_wherever_that_lies():
+    text = "made in /scratch/runs/tiny/last of /scratch/runs/tiny; see /scratch/runs/other\n"
+    folder = Path("/scratch/runs/tiny/last")
+    assert shareable_card(text, folder=folder) == "made in last of tiny; see /scratch/runs/other\n"
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_what_is_a_path_does_not_depend_on_where_the_push_runs(hub, checkpoint, bertkit_with, tmp_path, is_there):
+    path = checkpoint / "recipe.yaml"
+    recipe = yaml.safe_load(path.read_text())
+    recipe["tokenizer"], recipe["model"]["from"] = "secret/words", "google/bert@main"
+    recipe["data"] |= {"train": ["secret/news", "stanfordnlp/imdb@train", "hub:a/b:c"], "text_column": "en/text"}
+    path.write_text(yaml.safe_dump(recipe))
+    card = checkpoint / "README.md"
+    named = "base_model: google/bert\ndatasets: [stanfordnlp/imdb]\nlibrary_name"
+    card.write_text(card.read_text().replace("library_name", named, 1))
+    for folder in ("secret/words", "secret/news", "google/bert") if is_there else ():
+        (tmp_path / folder).mkdir(parents=True)
+    assert bertkit_with(hub, "push", checkpoint, NAME).returncode == 0
+    pushed = yaml.safe_load(hub.main_files(NAME)["recipe.yaml"])
+    assert (pushed["tokenizer"], pushed["model"]["from"]) == ("words", "google/bert@main")
+    assert pushed["data"]["train"] == ["news", "stanfordnlp/imdb@train", "hub:a/b:c"]
+    assert pushed["data"]["text_column"] == "en/text"
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("README.md", "---\nlicense: [mit\n---\n"),
+        ("README.md", "---\n- mit\n---\n"),
+        ("README.md", "# A\n\n## Recipe\n\n```yaml\na: [\n```\n"),
+        ("recipe.yaml", "data: {train: a\n"),
+        ("config.json", '{"model_type": '),
+    ],
+)
+def test_a_file_that_was_broken_by_hand_is_named_in_one_line(hub, checkpoint, bertkit_with, file, text):
+    (checkpoint / file).write_text(text)
+    line = refusal(bertkit_with(hub, "push", checkpoint, NAME))
+    assert line.startswith(f"{checkpoint / file} cannot be read, so nothing was pushed; mend it: ")
+    assert not hub.requests
 
 
 def test_weights_know_nothing_private_either(hub, checkpoint, bertkit_with, tmp_path):
@@ -233,6 +306,25 @@ def test_weights_of_another_checkpoint_do_not_stay_beside_the_new_ones(hub, run,
     assert [name for name in hub.main_files(NAME) if "model" in name and not name.endswith(".py")] == [
         "model.safetensors"
     ]
+
+
+def test_nothing_that_is_read_with_another_checkpoint_stays_and_all_else_does(hub, checkpoint, tmp_path, bertkit_with):
+    read = ["generation_config.json", "chat_template.jinja", "added_tokens.json", "tokenization_own.py", "merges.txt"]
+    read += ["adapter/adapter_config.json", "adapter/adapter_model.safetensors"]
+    own = ["LICENSE", "notes.md", "train.py", "onnx/config.json", "languages.json", "tokenization.txt"]
+    for name in [*read, *own]:
+        (checkpoint / name).parent.mkdir(exist_ok=True)
+        (checkpoint / name).write_text("{}")
+    save_file({"a": torch.zeros(1)}, checkpoint / "adapter" / "adapter_model.safetensors")
+    assert bertkit_with(hub, "push", checkpoint, NAME).returncode == 0
+    first = set(hub.main_files(NAME))
+    assert {*read, *own, "tokenizer.json", "vocab.txt", "recipe.yaml"} < first
+    folder = sharded(tmp_path / "sharded")  # without tokenizer, recipe and card
+    assert bertkit_with(hub, "push", folder, NAME).returncode == 0
+    pushed = {path.name for path in folder.iterdir()}
+    stayed = set(hub.main_files(NAME)) - pushed
+    assert stayed == {*own, ".gitattributes", "README.md", *(path.name for path in checkpoint.glob("*.png"))} - pushed
+    assert len(hub.repositories[NAME].titles) == 3  # of the repository, and one for each push
 
 
 def test_the_same_again_makes_no_commit(hub, run, bertkit_with):
