@@ -207,7 +207,7 @@ def load_tokenizer(path_or_name: str | Path, *, require: Sequence[str] = ()) -> 
     """Load the tokenizer of a local folder or of a repository on the Hub.
 
     Args:
-        path_or_name: the folder, or the name on the Hub.
+        path_or_name: the folder, or the name on the Hub; after an @ may follow the revision, as in owner/name@tokens-12M.
         require: special tokens the caller cannot do without, by their names in transformers: `("mask_token",)`.
 
     Returns:
@@ -245,8 +245,9 @@ def load_any_tokenizer(path_or_name: str | Path, *, require: Sequence[str] = ())
         raise ValueError(f"folder {name!r} holds no tokenizer; train one into it with `bertkit tokenizer`")
     if not folder.is_dir() and _is_local(name):
         raise ValueError(f"there is no tokenizer folder {name!r}; train one with `bertkit tokenizer`")
+    repository, _, revision = (name, "", "") if folder.is_dir() else name.partition("@")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(repository, revision=revision or "main", trust_remote_code=False)
     except Exception as error:  # a damaged tokenizer.json surfaces as a bare Exception of the Rust library
         if "trust_remote_code" in str(error):  # what transformers asks for is not for us to give
             raise ValueError(
