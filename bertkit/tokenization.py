@@ -207,7 +207,7 @@ def load_tokenizer(path_or_name: str | Path, *, require: Sequence[str] = ()) -> 
     """Load the tokenizer of a local folder or of a repository on the Hub.
 
     Args:
-        path_or_name: the folder, or the name on the Hub.
+        path_or_name: the folder, or the name on the Hub; after an @ may follow the revision, as in owner/name@tokens-12M.
         require: special tokens the caller cannot do without, by their names in transformers: `("mask_token",)`.
 
     Returns:
@@ -245,8 +245,9 @@ def load_any_tokenizer(path_or_name: str | Path, *, require: Sequence[str] = ())
         raise ValueError(f"folder {name!r} holds no tokenizer; train one into it with `bertkit tokenizer`")
     if not folder.is_dir() and _is_local(name):
         raise ValueError(f"there is no tokenizer folder {name!r}; train one with `bertkit tokenizer`")
+    repository, _, revision = (name, "", "") if folder.is_dir() else name.partition("@")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(repository, revision=revision or "main", trust_remote_code=False)
     except Exception as error:  # a damaged tokenizer.json surfaces as a bare Exception of the Rust library
         if "trust_remote_code" in str(error):  # what transformers asks for is not for us to give
             raise ValueError(
@@ -257,14 +258,34 @@ def load_any_tokenizer(path_or_name: str | Path, *, require: Sequence[str] = ())
         raise ValueError(f"tokenizer {name!r} could not be loaded from {place}: {reason}") from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast) and not spells_words(tokenizer):
         raise ValueError(f"tokenizer {name!r} is not a fast tokenizer; give one that was saved with a tokenizer.json")
-    if "pad_token" in require and tokenizer.pad_token is None and tokenizer.eos_token is not None:
-        tokenizer.pad_token = tokenizer.eos_token
+    if "pad_token" in require:
+        pad_by_end(tokenizer)
     missing = [token for token in require if getattr(tokenizer, token, None) is None]
     if missing:
         raise ValueError(
             f"tokenizer {name!r} has no {', '.join(missing)}; use one trained for this, or add what it lacks"
         )
     return tokenizer
+
+
+def padding_of_text(tokenizer: "PreTrainedTokenizerBase") -> int:
+    """Return the id that fills rows up; where no token is for it, as in GPT-2's tokenizer, the end: nothing looks at padding.
+
+    Args:
+        tokenizer: one that has either.
+
+    >>> from types import SimpleNamespace
+    >>> padding_of_text(SimpleNamespace(pad_token_id=None, eos_token_id=50256))
+    50256
+    """
+    padding: int = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    return padding
+
+
+def pad_by_end(tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Make the token that ends a text its padding, as `padding_of_text` says; a tokenizer that has neither stays as it is."""
+    if tokenizer.pad_token is None and tokenizer.eos_token is not None:
+        tokenizer.pad_token_id = padding_of_text(tokenizer)
 
 
 def word_cutter(*, lowercase: bool) -> tuple[Callable[[str], str], Callable[[str], list[str]]]:

@@ -498,8 +498,24 @@ def test_load_tokenizer_says_in_one_line_what_is_wrong(mixed_folder, tmp_path, m
         assert "\n" not in str(caught.value), name
 
 
+def test_a_name_on_the_hub_may_carry_a_revision_and_a_folder_an_at_sign(mixed, mixed_folder, tmp_path, monkeypatch):
+    folder = tmp_path / "ko@home"
+    save_tokenizer(mixed, folder)
+    assert load_tokenizer(folder).get_vocab() == mixed.get_vocab()
+    asked = []
+
+    def on_the_hub(name, *, revision, **settings):
+        asked.append((name, revision))
+        return mixed
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", on_the_hub)
+    load_tokenizer("someone/ko@tokens-12M")
+    load_tokenizer("someone/ko")
+    assert asked == [("someone/ko", "tokens-12M"), ("someone/ko", "main")]
+
+
 def test_a_name_not_on_the_hub_is_an_error_of_one_line(monkeypatch):
-    def refuse(name):
+    def refuse(name, **settings):
         raise OSError(f"{name} is not\na repository")
 
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", refuse)

@@ -20,7 +20,7 @@ def open_dataset(load: Callable[..., Any], path: str, config: str | None, **sett
         settings: what else the loader takes.
 
     Raises:
-        DataError: a folder with a script.
+        DataError: a folder with a script, or a dataset of several configurations of which none is named.
     """
     try:
         return load(path, config, **settings)
@@ -31,4 +31,17 @@ def open_dataset(load: Callable[..., Any], path: str, config: str | None, **sett
             raise DataError(
                 f"the dataset {path} is read by a script, which `datasets` no longer runs; write it as parquet files"
             ) from error
-    return load(path, data_dir=config, revision=_PARQUET_COPY, **settings)
+    return load(path, data_dir=config or _only_configuration(path), revision=_PARQUET_COPY, **settings)
+
+
+def _only_configuration(path: str) -> str | None:
+    """Return the folder of the parquet copy of a dataset's only configuration, None where the copy has no folders."""
+    from huggingface_hub import HfApi
+
+    files = HfApi().list_repo_files(path, repo_type="dataset", revision=_PARQUET_COPY)
+    folders = sorted({file.split("/")[0] for file in files if "/" in file})
+    if len(folders) > 1:
+        raise DataError(
+            f"the dataset {path} has the configurations {', '.join(folders)}; name one, as hub:{path}:{folders[0]}"
+        )
+    return folders[0] if folders else None

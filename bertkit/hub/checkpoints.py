@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 # What is read of a repository on the Hub: vocabularies too, of tokenizers older than tokenizer.json.
-_FILES = ["*.json", "*.safetensors", "vocab.txt", "merges.txt", "*.spm", "recipe.yaml"]
+_FILES = ["*.json", "*.safetensors", "vocab.txt", "merges.txt", "recipe.yaml"]
 
 
 def checkpoint_folder(name: str) -> Path:
@@ -74,7 +74,7 @@ def saved_auto_class(folder: Path) -> str | None:
     from bertkit.hub.native.loading import native_auto_class
     from bertkit.models import FAMILIES
 
-    config = _read_config(folder)
+    config = read_config(folder)
     if native := ARCHITECTURES.get(config.get("model_type", "")):
         return native_auto_class(native, config)
     names = {cls.__name__: name for family in FAMILIES.values() for name, cls in family.auto_classes.items()}
@@ -92,7 +92,7 @@ def saved_family(folder: Path) -> str | None:
 
     names = {family.config_class.model_type: name for name, family in FAMILIES.items()}
     natives = {model_type: architecture.family for model_type, architecture in ARCHITECTURES.items()}
-    return {**names, **natives}.get(_read_config(folder).get("model_type", ""))
+    return {**names, **natives}.get(read_config(folder).get("model_type", ""))
 
 
 def load_checkpoint(folder: Path, auto_class: str, **settings: Any) -> "PreTrainedModel":
@@ -101,7 +101,7 @@ def load_checkpoint(folder: Path, auto_class: str, **settings: Any) -> "PreTrain
     Args:
         folder: a checkpoint folder.
         auto_class: which head, by its Auto class.
-        settings: fields of the configuration that shall differ from the checkpoint's, as dropout.
+        settings: fields of the configuration that shall differ from the checkpoint's, as dropout, or the weights' dtype.
 
     Returns:
         The model, in evaluation mode; parts without weights in the checkpoint are drawn from torch's random stream.
@@ -115,7 +115,7 @@ def load_checkpoint(folder: Path, auto_class: str, **settings: Any) -> "PreTrain
     from bertkit.hub.native.loading import load_native
     from bertkit.models import FAMILIES, load_model
 
-    model_type = _read_config(folder).get("model_type")
+    model_type = read_config(folder).get("model_type")
     known = [*(family.config_class.model_type for family in FAMILIES.values()), *ARCHITECTURES]
     if model_type not in known:
         raise ConfigError(f"{folder} holds a model of type {model_type!r}; what can be read is {', '.join(known)}")
@@ -129,7 +129,15 @@ def load_checkpoint(folder: Path, auto_class: str, **settings: Any) -> "PreTrain
         ) from error
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read config.json, and nothing that it names.
+
+    Args:
+        folder: a checkpoint folder.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
     path = folder / "config.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

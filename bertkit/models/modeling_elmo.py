@@ -38,6 +38,7 @@ from .modeling_heads import (
     ForTokenClassification,
 )
 from .modeling_losses import IGNORED, cross_entropy
+from .modeling_padding import untrained_token
 from .modeling_projected_lstm import ProjectedLSTM
 from .modeling_scalar_mix import ScalarMix
 from .modeling_state import StateCache
@@ -152,7 +153,7 @@ class ElmoEmbeddings(nn.Module):
         if config.token_input == "characters":
             self.character_encoder = CharacterEncoder(config, size)
         else:
-            self.word_embeddings = nn.Embedding(config.vocab_size, size, padding_idx=config.pad_token_id)
+            self.word_embeddings = nn.Embedding(config.vocab_size, size, padding_idx=untrained_token(config))
 
     @property
     def encoder(self) -> nn.Module:

@@ -37,6 +37,7 @@ from .modeling_heads import (
 )
 from .modeling_layers import SelfAttention, TransformerLayer
 from .modeling_losses import cross_entropy
+from .modeling_padding import untrained_token
 
 # Taken from **kwargs, because transformers' Trainer counts every argument of forward with "label" in its name among the
 # labels a batch must have, and evaluates without a loss where one is absent.
@@ -118,11 +119,7 @@ class GptEmbeddings(nn.Module):
 
     def __init__(self, config: GptConfig) -> None:
         super().__init__()
-        ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-        is_padding_only = config.pad_token_id not in (config.bos_token_id, *ends)
-        self.word_embeddings = nn.Embedding(
-            config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id if is_padding_only else None
-        )
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=untrained_token(config))
         self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
         self.dropout = Dropout(config.hidden_dropout_prob)
 

@@ -36,6 +36,7 @@ from .modeling_heads import (
 )
 from .modeling_losses import cross_entropy
 from .modeling_packed_rows import split_rows
+from .modeling_padding import untrained_token
 from .modeling_recurrent import CELLS, LockedDropout, RecurrentLayer, init_cell, states_of
 from .modeling_state import StateCache
 
@@ -146,10 +147,8 @@ class RnnEmbeddings(nn.Module):
 
     def __init__(self, config: RnnConfig) -> None:
         super().__init__()
-        ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-        is_padding_only = config.pad_token_id not in (config.bos_token_id, *ends)
         self.word_embeddings = nn.Embedding(
-            config.vocab_size, config.embedding_width, padding_idx=config.pad_token_id if is_padding_only else None
+            config.vocab_size, config.embedding_width, padding_idx=untrained_token(config)
         )
         self.word_dropout = Dropout(config.embedding_dropout_prob)
 

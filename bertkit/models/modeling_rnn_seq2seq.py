@@ -37,6 +37,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from .modeling_checks import check_probabilities, check_sizes, check_token_ids
 from .modeling_dropout import Dropout
 from .modeling_packed_rows import PackedRows, split_rows
+from .modeling_padding import untrained_token
 from .modeling_recurrent import TORCH_CELLS, LockedDropout, RecurrentLayer, build_cell, init_cell, states_of
 from .modeling_rnn import RnnLMHead
 from .modeling_seq2seq import EncoderDecoder, ForConditionalGeneration
@@ -300,7 +301,9 @@ class RnnSeq2SeqEmbeddings(nn.Module):
 
     def __init__(self, config: RnnSeq2SeqConfig) -> None:
         super().__init__()
-        self.word_embeddings = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=config.pad_token_id)
+        self.word_embeddings = nn.Embedding(
+            config.vocab_size, config.embedding_size, padding_idx=untrained_token(config)
+        )
         self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:

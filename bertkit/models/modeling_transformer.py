@@ -33,6 +33,7 @@ from .modeling_checks import check_activation, check_probabilities, check_sizes,
 from .modeling_dropout import Dropout, draws_own_mask
 from .modeling_layers import FeedForward, SelfAttention, TransformerLayer, eager_attention
 from .modeling_packing import attention_bias
+from .modeling_padding import untrained_token
 from .modeling_seq2seq import EncoderDecoder, ForConditionalGeneration
 
 TRANSFORMER_PRESETS: dict[str, dict[str, Any]] = {
@@ -162,7 +163,7 @@ class TransformerEmbeddings(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id)
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=untrained_token(config))
         self.positions = SinePositions(config)
         self.scale = math.sqrt(config.hidden_size)
         self.dropout = Dropout(config.hidden_dropout_prob)

@@ -16,9 +16,9 @@ from bertkit.data.row_stream import Examples, RowStream
 from bertkit.data.token_store import TokenStore
 from bertkit.objectives.rows import IGNORED_LABEL, RowFiller, refuse_short_rows
 from bertkit.objectives.spans import SpanCutter, packed_stream
-from bertkit.objectives.special_tokens import ends_of_text, padding_of_text
+from bertkit.objectives.special_tokens import ends_of_text
 from bertkit.objectives.texts_in_rows import TextsInRows
-from bertkit.tokenization import frame_texts
+from bertkit.tokenization import frame_texts, padding_of_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

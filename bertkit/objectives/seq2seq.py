@@ -18,8 +18,8 @@ from bertkit.data.health import Finding
 from bertkit.data.pair_batches import PairBatches, PairIndex, Pairs
 from bertkit.data.token_store import TokenStore, entropy
 from bertkit.objectives.rows import IGNORED_LABEL
-from bertkit.objectives.special_tokens import ends_of_text, padding_of_text
-from bertkit.tokenization import frame_texts
+from bertkit.objectives.special_tokens import ends_of_text
+from bertkit.tokenization import frame_texts, padding_of_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -31,17 +31,3 @@ def ends_of_text(tokenizer: "PreTrainedTokenizerBase", objective: str) -> tuple[
             )
         found.append(ids[0])
     return found[0], found[1]
-
-
-def padding_of_text(tokenizer: "PreTrainedTokenizerBase") -> int:
-    """Return the id that fills rows up; where no token is for it, as in GPT-2's tokenizer, the end: nothing looks at padding.
-
-    Args:
-        tokenizer: one that `ends_of_text` has let through.
-
-    >>> from types import SimpleNamespace
-    >>> padding_of_text(SimpleNamespace(pad_token_id=None, eos_token_id=50256))
-    50256
-    """
-    padding: int = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    return padding

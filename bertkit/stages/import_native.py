@@ -79,17 +79,15 @@ def _auto_class(model: Any) -> str:
 
 
 def _tokenizer(wanted: str | None, folder: Path) -> "PreTrainedTokenizerBase | None":
-    from bertkit.tokenization import load_tokenizer
+    from bertkit.tokenization import load_tokenizer, pad_by_end
 
     if wanted == "none":
         return None
     try:
-        # Many tasks pad; where no token is for it, the one that ends a text serves.
         tokenizer = load_tokenizer(wanted or folder)
     except ValueError as error:
         raise ConfigError(
             f"{error}; or give --tokenizer a folder of a fast one with the same ids, or --tokenizer none for the model alone"
         ) from error
-    if tokenizer.pad_token is None and tokenizer.eos_token is not None:
-        tokenizer.pad_token = tokenizer.eos_token
+    pad_by_end(tokenizer)  # many tasks pad
     return tokenizer

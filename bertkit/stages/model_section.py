@@ -79,8 +79,8 @@ def fresh_config(
         raise ConfigError(
             f"model.family {family} has no {auto_class}, which is what is trained here; choose from {', '.join(having)}"
         )
-    vocab = tokenizer.get_vocab()
-    settings = {"vocab_size": len(tokenizer), "pad_token_id": vocab.get(str(tokenizer.pad_token))}
+    padding = None if tokenizer.pad_token is None else tokenizer.get_vocab().get(str(tokenizer.pad_token))
+    settings = {"vocab_size": len(tokenizer), "pad_token_id": padding}
     if spells_words(tokenizer):
         characters = {"token_input": "characters", "max_characters": getattr(tokenizer, "max_characters", None)}
         settings |= _fields_of(family, characters)

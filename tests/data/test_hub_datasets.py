@@ -1,7 +1,10 @@
 """A dataset that the Hub has as a script is read from the copy in parquet that the Hub made of it."""
 
+import shutil
+
 import datasets
 import pytest
+from huggingface_hub import HfApi
 
 from bertkit.cli import main
 from bertkit.data.arguments import DataArguments
@@ -43,6 +46,23 @@ def test_labelled_texts_of_a_script_come_from_the_parquet_copy_of_their_configur
 def test_running_text_of_a_script_comes_from_it_too(scripted):
     documents = load_documents("hub:someone/old:other@train", DataArguments(train="hub:someone/old:other@train"))
     assert [list(document) for document in documents] == [["second of train"]]
+
+
+def test_where_no_configuration_is_named_the_only_one_is_taken_and_of_several_none(scripted, tmp_path, monkeypatch):
+    def listed(api, path, *, repo_type, revision):
+        assert (path, repo_type, revision) == ("someone/old", "dataset", "refs/convert/parquet")
+        files = [file for file in (tmp_path / "copy").rglob("*") if file.is_file()]
+        return [".gitattributes", *(file.relative_to(tmp_path / "copy").as_posix() for file in files)]
+
+    monkeypatch.setattr(HfApi, "list_repo_files", listed)
+    message = "someone/old has the configurations one, other; name one, as hub:someone/old:one"
+    with pytest.raises(DataError, match=message):
+        read_labelled_texts("hub:someone/old@test", COLUMNS)
+    with pytest.raises(DataError, match=message):
+        load_documents("hub:someone/old@train", DataArguments(train="hub:someone/old@train"))
+    shutil.rmtree(tmp_path / "copy" / "one")
+    (example,) = read_labelled_texts("hub:someone/old@test", COLUMNS)
+    assert (example.text, example.label) == ("second of test", "test")
 
 
 def test_a_folder_with_a_script_is_refused_in_a_line(tmp_path, capsys):

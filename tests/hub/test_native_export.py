@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, GenerationConfig
 
 from bertkit import cli
 from bertkit.hub.native import ARCHITECTURES
+from bertkit.hub.native.comparing import largest_difference, padded_batch
 from bertkit.hub.native.exporting import export_native
 from bertkit.hub.native.loading import load_native, load_safetensors
 from bertkit.models import FAMILIES, build_config, build_model
@@ -184,12 +185,53 @@ def test_what_generation_is_set_to_goes_along(tmp_path):
 
 def test_half_precision_stays_half_and_is_the_same_to_the_bit(tmp_path):
     model = ours("bert", "AutoModelForMaskedLM").bfloat16()
-    export_native(written(model, tmp_path / "ours"), tmp_path / "native")
+    exported = export_native(written(model, tmp_path / "ours"), tmp_path / "native")
+    assert exported.differences["single"] < 1e-5  # which is single, whatever the weights are in
     native_weights = load_safetensors(tmp_path / "native")
     assert {tensor.dtype for tensor in native_weights.values()} == {torch.bfloat16}
     back = ARCHITECTURES["bert"].to_ours(native_weights, "AutoModelForMaskedLM")
     for name, tensor in load_safetensors(tmp_path / "ours").items():
         assert torch.equal(back[name], tensor)
+
+
+def test_padding_is_told_by_the_head_and_not_by_the_shape_of_its_scores(tmp_path):
+    head, labels = "AutoModelForSequenceClassification", {number: str(number) for number in range(24)}
+    model = native("bert", head, id2label=labels, label2id={name: number for number, name in labels.items()})
+    again = load_native(written(model, tmp_path), head)
+    batch = padded_batch(again.config, head)
+    assert batch["attention_mask"].shape == model(**batch).logits.shape and not batch["attention_mask"][5, 23]
+
+    def changed(module, inputs, output):
+        output.logits[5, 23] += 1.0
+
+    model.register_forward_hook(changed)
+    assert largest_difference(again, model, batch, torch.arange(32), head) == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "kept", "changed", "expected"),
+    [
+        ("gpt2", {"eos_token_id": 50256}, {}, {"eos_token_id": 50256}),
+        ("gpt2", {"eos_token_id": 50256}, {"eos_token_id": 5}, {"eos_token_id": 5}),
+        ("openai-gpt", {"afn": "swish"}, {}, {"afn": "swish"}),
+        ("openai-gpt", {"afn": "swish"}, {"hidden_act": "relu"}, {"afn": "relu"}),
+        ("gpt2", {"embd_pdrop": 0.3}, {}, {"embd_pdrop": 0.3, "resid_pdrop": 0.1}),
+        ("gpt2", {"embd_pdrop": 0.3}, {"hidden_dropout_prob": 0.2}, {"embd_pdrop": 0.2, "resid_pdrop": 0.2}),
+        ("gpt2", {"embd_pdrop": 0.3}, {"eos_token_id": 5}, {"embd_pdrop": 0.3, "eos_token_id": 5}),
+    ],
+)
+def test_a_setting_kept_from_an_import_gives_way_to_what_was_changed_since(
+    tmp_path, model_type, kept, changed, expected
+):
+    written(native(model_type, "AutoModelForCausalLM", **kept), tmp_path / "native")
+    written(load_native(tmp_path / "native", "AutoModelForCausalLM"), tmp_path / "ours")
+    config = AutoConfig.from_pretrained(tmp_path / "ours")
+    for name, value in changed.items():
+        setattr(config, name, value)
+    config.save_pretrained(tmp_path / "ours")
+    export_native(tmp_path / "ours", tmp_path / "back")
+    back = AutoConfig.from_pretrained(tmp_path / "back")
+    assert {name: getattr(back, name) for name in expected} == expected
 
 
 @given(data=st.data())
@@ -395,7 +437,7 @@ def test_a_target_or_a_folder_that_is_there_is_refused(tmp_path, capsys):
         assert message in capsys.readouterr().err
     export_native(tmp_path / "ours", tmp_path / "native")
     assert cli.main(["export", str(tmp_path / "native"), "--to", "native", "--output", str(tmp_path / "out")]) == 2
-    assert "is no checkpoint of bertkit (its model_type is 'bert'); use it as it is" in capsys.readouterr().err
+    assert "is no checkpoint of bertkit: it holds a model of type 'bert'; use it as it is" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(

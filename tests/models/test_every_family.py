@@ -430,3 +430,19 @@ def test_fresh_weights_follow_the_config(small_model, family, head):
     assert embeddings[0].abs().max() == 0  # padding
     norms = [module for module in model.modules() if isinstance(module, torch.nn.LayerNorm)]
     assert all((norm.weight == 1).all() for norm in norms)
+
+
+@pytest.mark.parametrize("end", [{"eos_token_id": 3}, {"eos_token_id": [2, 3]}, {"bos_token_id": 3}])
+@pytest.mark.parametrize(
+    "family", [name for name in FAMILIES if "eos_token_id" in FAMILIES[name].config_class.__annotations__]
+)
+def test_a_padding_token_that_begins_or_ends_texts_too_is_trained(small_model, family, end):
+    if family == "elmo" and isinstance(end.get("eos_token_id"), list):
+        pytest.skip("its texts have one end")
+    model = small_model(family, "AutoModel", pad_token_id=3, **end)
+    ids = torch.tensor([[3, 5, 6, 3]])
+    embeddings = model.get_input_embeddings().weight
+    assert embeddings[3].abs().max() > 0
+    targets = {"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}
+    model(input_ids=ids, attention_mask=torch.ones_like(ids), **targets).last_hidden_state.square().sum().backward()
+    assert embeddings.grad[3].abs().max() > 0

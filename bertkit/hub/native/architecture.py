@@ -142,7 +142,7 @@ class NativeArchitecture:
             auto_class != "AutoModelForQuestionAnswering"
         ):  # two numbers a token, which some native classes take for labels
             values |= {name: ours[name] for name in _LABELS}
-        values |= getattr(config, NATIVE_SETTINGS, {})
+        values |= self._still_true(getattr(config, NATIVE_SETTINGS, {}), values)
         native = self.config_class(**values)
         understood = self._understood(native.to_dict())
         rest = {name: value for name, value in ours.items() if understood.get(name) != value}
@@ -183,6 +183,12 @@ class NativeArchitecture:
         rest = {
             name: value for name, value in values.items() if written.get(name, missing) != value and name not in kept
         }
+        for (
+            first,
+            *others,
+        ) in self.fields.values():  # by the first, which is read, it shows whether the field was changed
+            if any(name in rest for name in others):
+                rest[first] = values[first]
         if rest:
             setattr(config, NATIVE_SETTINGS, rest)
         return config
@@ -190,6 +196,21 @@ class NativeArchitecture:
     def values_of_weights(self, weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         """Read fields of our config from native weights."""
         return {}
+
+    def _still_true(self, kept: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+        """Leave out of what was kept of a native config the settings whose fields of ours were changed since.
+
+        Args:
+            kept: as `our_config` keeps it.
+            values: what our fields come to in native words.
+        """
+        written = self.config_class(**values).to_dict()
+        understood = self._understood(written)
+        outdated = {name for name in kept if self._understood(written | {name: kept[name]}) != understood}
+        for first, *others in self.fields.values():
+            if first in outdated:
+                outdated.update(others)
+        return {name: value for name, value in kept.items() if name not in outdated}
 
     def _understood(self, native: dict[str, Any]) -> dict[str, Any]:
         """Read a native config's fields, with our defaults for what it cannot say."""

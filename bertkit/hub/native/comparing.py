@@ -9,6 +9,11 @@ TOLERANCE = 1e-5
 _STATES = ("last_hidden_state", "encoder_last_hidden_state")
 _A_TOKEN_EACH = ("last_hidden_state", "logits", "prediction_logits", "start_logits", "end_logits")
 _AN_EXAMPLE_EACH = ("pooler_output", "seq_relationship_logits")
+_HEADS_OF_EXAMPLES = (  # their logits are of an example each
+    "AutoModelForSequenceClassification",
+    "AutoModelForNextSentencePrediction",
+    "AutoModelForMultipleChoice",
+)
 _ROWS, _CHOICES, _LONGEST = 6, 3, 24
 
 
@@ -51,6 +56,7 @@ def largest_difference(
     native: PreTrainedModel,
     batch: dict[str, torch.Tensor],
     channels: torch.Tensor,
+    auto_class: str,
     *,
     with_pooler: bool = True,
 ) -> float:
@@ -61,6 +67,7 @@ def largest_difference(
         native: one of transformers.
         batch: as `padded_batch` makes it.
         channels: (hidden,) for each channel of our states its number in the native ones.
+        auto_class: which head they have.
         with_pooler: compare what the pooler makes, too; False where a base model's is fresh on both sides.
 
     Raises:
@@ -79,7 +86,8 @@ def largest_difference(
             second = second[..., channels]
         difference = (first - second).abs()
         at_tokens = real if name.startswith("encoder") else of_target
-        if name not in _AN_EXAMPLE_EACH and difference.shape[: at_tokens.dim()] == at_tokens.shape:
+        of_example = name in _AN_EXAMPLE_EACH or (name == "logits" and auto_class in _HEADS_OF_EXAMPLES)
+        if not of_example:
             difference = difference[at_tokens]
         largest = torch.maximum(largest, difference.max().double())  # not a number, if that is among them
         compared += 1
@@ -115,8 +123,8 @@ def differences(
         ValueError: they do not compute the same.
     """
     batch = padded_batch(ours.config, auto_class)
-    single = largest_difference(ours, native, batch, channels, with_pooler=with_pooler)
-    double = largest_difference(ours.double(), native.double(), batch, channels, with_pooler=with_pooler)
+    single = largest_difference(ours, native, batch, channels, auto_class, with_pooler=with_pooler)
+    double = largest_difference(ours.double(), native.double(), batch, channels, auto_class, with_pooler=with_pooler)
     if not double <= TOLERANCE:
         raise ValueError(
             f"{type(ours).__name__} and {type(native).__name__} differ by up to {double:.1e} on a padded batch, and "

@@ -8,11 +8,12 @@ import torch
 import transformers
 from transformers import GenerationConfig
 
-from bertkit.hub.checkpoints import load_checkpoint, saved_auto_class
+from bertkit.hub.checkpoints import load_checkpoint, read_config, saved_auto_class
 from bertkit.hub.native import counterpart
 from bertkit.hub.native.architecture import BASE, NativeArchitecture
 from bertkit.hub.native.comparing import differences
 from bertkit.hub.native.loading import load_safetensors
+from bertkit.models import FAMILIES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -47,13 +48,12 @@ def export_native(folder: Path, output: Path, auto_class: str | None = None) -> 
     Raises:
         ValueError: transformers has no class that computes the same, or the written model computes something else.
     """
-    import bertkit.models
-
-    config: PreTrainedConfig = transformers.AutoConfig.from_pretrained(folder)
-    if bertkit.models.family_of(config) is None:
+    model_type = read_config(folder).get("model_type")
+    if model_type not in [family.config_class.model_type for family in FAMILIES.values()]:
         raise ValueError(
-            f"{folder} is no checkpoint of bertkit (its model_type is {config.model_type!r}); use it as it is"
+            f"{folder} is no checkpoint of bertkit: it holds a model of type {model_type!r}; use it as it is"
         )
+    config: PreTrainedConfig = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     saved = saved_auto_class(folder)
     if saved is None:
         raise ValueError(f"{folder} does not say what class its model is of; save it again with save_pretrained")
@@ -76,7 +76,7 @@ def export_native(folder: Path, output: Path, auto_class: str | None = None) -> 
         native_class=type(native).__name__,
         parameters=native.num_parameters(),
         differences=differences(
-            load_checkpoint(folder, auto_class),
+            load_checkpoint(folder, auto_class, dtype=torch.float32),
             loaded,
             auto_class,
             architecture.channels(native.config.hidden_size, native=False),
