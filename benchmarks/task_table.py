@@ -297,6 +297,8 @@ def markdown(found: dict[str, dict[str, dict[str, Any]]]) -> str:
         "guess": "best guess without the text",
         **{name: of.title for name, of in MODELS.items()},
     }.items():
+        if not any(model in cells_of for cells_of in found.values()):
+            continue
         cells = [_cell(found[task].get(model), model == "guess" or task in MODELS[model].tasks) for task in tasks]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
