@@ -3,7 +3,7 @@
 #
 #   make quickstart   the whole road in minutes, offline: tokenizer, pretraining, fine-tuning, features
 #   make test         the tests, but for those that need minutes; PYTEST_ARGS="-k packing" is passed on
-#   make test-all     all tests
+#   make test-all     all tests, hypothesis drawing new inputs each time
 #   make chaos        kill a pretraining 50 times and compare it with one left alone
 #   make check        linter, formatter, types, and whether docs/api.md and README's table are what the code says
 #   make format       put the sources into the house format
@@ -38,7 +38,7 @@ test: $(INSTALLED)
 	$(BIN)/pytest -m 'not slow' $(PYTEST_ARGS)
 
 test-all: $(INSTALLED)
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest --hypothesis-profile 'new inputs' $(PYTEST_ARGS)
 
 chaos: $(INSTALLED)
 	$(BIN)/python -m tests.training.chaos --kills 50

@@ -105,6 +105,8 @@ def pearson_of(predicted: np.ndarray, true: np.ndarray) -> Statistics:
     def combine(sums: np.ndarray) -> np.ndarray:
         n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
         spread = np.sqrt(np.maximum(n * xx - x * x, 0) * np.maximum(n * yy - y * y, 0))
-        return np.divide(n * xy - x * y, spread, out=np.zeros_like(spread), where=spread > 0)
+        correlation = np.divide(n * xy - x * y, spread, out=np.zeros_like(spread), where=spread > 0)
+        # Of examples that hardly differ, rounding is all that is left, and may leave more than 1.
+        return np.clip(correlation, -1, 1)
 
     return Statistics("pearson", terms, combine)
