@@ -14,7 +14,7 @@ from bertkit.data.token_store import TokenStore
 from bertkit.objectives.spans import Spans
 
 IS_NEXT, NOT_NEXT = 0, 1
-_ATTEMPTS = 8
+_ATTEMPTS = 32
 _LONG_ENOUGH = 0.9  # a replacement cut at a sentence end is accepted at once from this share of the wanted length on
 
 
