@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from bertkit.hub.model_card import ModelCard
+    from bertkit.hub.cards.model_card import ModelCard
     from bertkit.training.checkpointing import TrainerState
 
 
@@ -19,7 +19,7 @@ def extras_writer(tokenizer: "PreTrainedTokenizerBase", card: "ModelCard") -> "C
         tokenizer: what the model's inputs come from.
         card: knows the recipe, too.
     """
-    from bertkit.hub.logged_losses import LoggedLosses
+    from bertkit.hub.cards.logged_losses import LoggedLosses
     from bertkit.tokenization import save_tokenizer
     from bertkit.training.run_log import FILE_NAME as LOG
 

@@ -149,7 +149,8 @@ def _examine_labelled_texts(recipe: "Namespace", processes: "PartialState", find
     import numpy as np
 
     from bertkit.data.health import histogram
-    from bertkit.stages import model_section, task_model
+    from bertkit.stages import model_section
+    from bertkit.stages.finetuning import task_model
     from bertkit.tasks import TASKS
     from bertkit.tasks.health import cheap_checks
     from bertkit.tasks.sources import load_parts

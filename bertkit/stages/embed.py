@@ -227,7 +227,7 @@ def _save(
     """Write the checkpoint, whole or not at all."""
     import torch
 
-    from bertkit.hub.model_card import loading
+    from bertkit.hub.cards.model_card import loading
     from bertkit.hub.privacy import shareable_recipe
     from bertkit.models import build_config, build_model
     from bertkit.tokenization import save_tokenizer

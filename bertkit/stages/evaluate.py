@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bertkit.config import ConfigError, RecipeParser, nearest
 from bertkit.objectives import OBJECTIVES
-from bertkit.stages.measures import FINE_TUNED, MEASURES, TOKENIZER, Evaluated
+from bertkit.stages.evaluating.measures import FINE_TUNED, MEASURES, TOKENIZER, Evaluated
 from bertkit.tasks import TASKS
 
 if TYPE_CHECKING:

@@ -21,7 +21,9 @@ class Target(NamedTuple):
 
 
 TARGETS = {
-    "native": Target("bertkit.stages.export_native", "transformers' own BERT, GPT-2, OpenAI GPT or Marian classes"),
+    "native": Target(
+        "bertkit.stages.formats.export_native", "transformers' own BERT, GPT-2, OpenAI GPT or Marian classes"
+    ),
 }
 """Name -> what is written."""
 

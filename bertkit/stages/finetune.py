@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertkit.config import ConfigError, RecipeParser, choose, overrule, spell_out_switches, value_of
-from bertkit.stages import bag_of_words, learning_curve, model_section, task_model
-from bertkit.stages.repetitions import Repetition, repetitions
+from bertkit.stages import model_section
+from bertkit.stages.finetuning import bag_of_words, learning_curve, task_model
+from bertkit.stages.finetuning.repetitions import Repetition, repetitions
 from bertkit.tasks import TASKS
 from bertkit.training.arguments import LENGTHS, TrainingArguments
 from bertkit.training.lora_arguments import LoraArguments
@@ -160,9 +161,9 @@ def refuse_to_push_several(recipe: "Namespace") -> None:
 def _train(
     recipe: "Namespace", resolved: str, processes: "PartialState", checkpoints: Mapping[Repetition, Path | None]
 ) -> None:
-    from bertkit.hub.training_push import TrainingPush
+    from bertkit.hub.publishing.training_push import TrainingPush
     from bertkit.stages.findings import report
-    from bertkit.stages.task_runs import TaskRuns, read_examples, write_results
+    from bertkit.stages.finetuning.task_runs import TaskRuns, read_examples, write_results
     from bertkit.tasks.health import cheap_checks
 
     quiet = recipe.quiet or not processes.is_main_process

@@ -23,10 +23,14 @@ class Format(NamedTuple):
 
 
 FORMATS = {
-    "native": Format("bertkit.stages.import_native", ("a folder or Hub name of a BERT, GPT-2, OpenAI GPT or Marian",)),
-    "elmo": Format("bertkit.stages.import_elmo", ("AllenAI's options.json", "its weights.hdf5")),
-    "word2vec": Format("bertkit.stages.import_vectors", ("a file of vectors, text or binary, perhaps gzipped",)),
-    "glove": Format("bertkit.stages.import_vectors", ("a file of vectors, perhaps gzipped",)),
+    "native": Format(
+        "bertkit.stages.formats.import_native", ("a folder or Hub name of a BERT, GPT-2, OpenAI GPT or Marian",)
+    ),
+    "elmo": Format("bertkit.stages.formats.import_elmo", ("AllenAI's options.json", "its weights.hdf5")),
+    "word2vec": Format(
+        "bertkit.stages.formats.import_vectors", ("a file of vectors, text or binary, perhaps gzipped",)
+    ),
+    "glove": Format("bertkit.stages.formats.import_vectors", ("a file of vectors, perhaps gzipped",)),
 }
 """Name -> what is read."""
 

@@ -18,8 +18,8 @@ from bertkit.config import (
 )
 from bertkit.objectives import OBJECTIVES
 from bertkit.stages import model_section
+from bertkit.stages.finetuning.task_model import refuse_foreign_tokenizer
 from bertkit.stages.pretrained_embeddings import StartingEmbeddings
-from bertkit.stages.task_model import refuse_foreign_tokenizer
 from bertkit.training.arguments import LENGTHS, TrainingArguments
 
 if TYPE_CHECKING:
@@ -266,8 +266,8 @@ def pretrain_among(processes: "PartialState", recipe: "Namespace", resolved: str
 def _train(recipe: "Namespace", resolved: str, processes: "PartialState", checkpoint: Path | None) -> None:
     import yaml
 
-    from bertkit.hub.model_card import ModelCard, figures
-    from bertkit.hub.training_push import TrainingPush
+    from bertkit.hub.cards.model_card import ModelCard, figures
+    from bertkit.hub.publishing.training_push import TrainingPush
     from bertkit.models.layer_groups import layer_groups
     from bertkit.stages.checkpoint_extras import extras_writer
     from bertkit.stages.findings import report

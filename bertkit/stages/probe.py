@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertkit.config import ConfigError, RecipeParser, choose, value_of
 from bertkit.features import Layer, Pooling
-from bertkit.stages.frozen_vectors import PROBED, Pairs
+from bertkit.stages.finetuning.frozen_vectors import PROBED, Pairs
 from bertkit.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def probe(options: "Namespace") -> None:
 
     from bertkit.features import load_encoder, load_encoder_tokenizer
     from bertkit.hub.checkpoints import checkpoint_folder
-    from bertkit.stages.frozen_vectors import FrozenVectors, do_task
+    from bertkit.stages.finetuning.frozen_vectors import FrozenVectors, do_task
     from bertkit.tasks.predictions import write_predictions
     from bertkit.tasks.sources import load_parts
     from bertkit.training.checkpointing import writing_to

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> None:
         ValueError: whatever is wrong with the folder, the name, the token, its rights or the connection, as one line.
     """
     options, _ = build_parser().read(arguments)
-    from bertkit.hub.push import push
+    from bertkit.hub.publishing.push import push
 
     if options.quiet or not sys.stderr.isatty():
         from huggingface_hub.utils import disable_progress_bars

@@ -214,7 +214,7 @@ def _look_at_pushes(stages: "dict[str, tuple[Namespace, str]]", processes: "Part
     Raises:
         ConfigError: no token, no rights, no connection, or two models for one name.
     """
-    from bertkit.hub.training_push import TrainingPush
+    from bertkit.hub.publishing.training_push import TrainingPush
 
     stage_of: dict[str, str] = {}
     for stage, (recipe, _) in stages.items():

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from bertkit.cli import main
 from bertkit.models import build_config, build_model
-from bertkit.stages.task_model import add_lora
+from bertkit.stages.finetuning.task_model import add_lora
 from bertkit.training.lora import Lora
 from bertkit.training.lora_arguments import LoraArguments
 from tests.training.runs import (

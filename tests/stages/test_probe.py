@@ -16,7 +16,7 @@ from bertkit.cli import main
 from bertkit.evaluation.probing import CLASS_PENALTIES, NUMBER_PENALTIES, fit_probe
 from bertkit.features import extract_features, extract_word_features, load_encoder
 from bertkit.models import build_config, build_model
-from bertkit.stages.frozen_vectors import FrozenVectors
+from bertkit.stages.finetuning.frozen_vectors import FrozenVectors
 from bertkit.tasks.tagged_words import TaggedSentence
 from bertkit.tokenization import load_tokenizer, save_tokenizer
 

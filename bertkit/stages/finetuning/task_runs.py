@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertkit.config import ConfigError
-from bertkit.stages import model_section, task_model
+from bertkit.stages import model_section
+from bertkit.stages.finetuning import task_model
 from bertkit.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from jsonargparse import Namespace
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from bertkit.hub.training_push import TrainingPush
+    from bertkit.hub.publishing.training_push import TrainingPush
     from bertkit.tasks.task import Task, TaskBatches, TaskEvaluation
     from bertkit.training.trainer import Trainer
 
@@ -116,7 +117,7 @@ class TaskRuns:
     def _trainer(self, seed: int, output_dir: Path, resume_from: Path | None) -> "Trainer":
         import yaml
 
-        from bertkit.hub.model_card import ModelCard
+        from bertkit.hub.cards.model_card import ModelCard
         from bertkit.models.layer_groups import layer_groups
         from bertkit.stages.checkpoint_extras import extras_writer
         from bertkit.stages.findings import report

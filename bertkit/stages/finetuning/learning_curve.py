@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bertkit.config import ConfigError
-from bertkit.stages.frozen_vectors import PROBED
+from bertkit.stages.finetuning.frozen_vectors import PROBED
 from bertkit.tasks import TASKS
 from bertkit.tasks.curves import Point, format_curve, write_curve
 from bertkit.tasks.label_subsets import sizes_of, subset
@@ -20,7 +20,7 @@ from bertkit.tasks.label_subsets import sizes_of, subset
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
-    from bertkit.stages.task_runs import TaskRuns
+    from bertkit.stages.finetuning.task_runs import TaskRuns
 
 METHODS = ("pretrained", "from_scratch", "features", "bow")
 FILE = "learning_curve.json"
@@ -41,7 +41,7 @@ def learning_curve(recipe: "Namespace", resolved: str) -> None:
     """
     from transformers.utils.logging import disable_progress_bar
 
-    from bertkit.stages.task_runs import TaskRuns, read_examples
+    from bertkit.stages.finetuning.task_runs import TaskRuns, read_examples
     from bertkit.training.processes import join_processes
 
     disable_progress_bar()
@@ -198,7 +198,7 @@ class _Curve:
 
     def _bag(self, parts: Mapping[str, Sequence[Any]]) -> float:
         from bertkit.embeddings.bag_of_words import BagOfWordsArguments, texts_and_pairs
-        from bertkit.stages.bag_of_words import fit_bag
+        from bertkit.stages.finetuning.bag_of_words import fit_bag
 
         task: Any = self.whole.task
         bag = fit_bag(BagOfWordsArguments(), task, parts, tokenizer=None)
@@ -207,7 +207,7 @@ class _Curve:
         return float(evaluation.compute()[self.metric])
 
     def _features(self, parts: Mapping[str, Sequence[Any]]) -> float:
-        from bertkit.stages.frozen_vectors import do_task
+        from bertkit.stages.finetuning.frozen_vectors import do_task
 
         task, examples = self.whole.task, self.whole.parts["train"]
         chosen = {id(example) for example in parts["train"]}
@@ -221,7 +221,7 @@ class _Curve:
     def _vectors(self) -> dict[str, np.ndarray]:
         """The frozen encoder's vectors of all texts, the mean of its last layer; or those of all words."""
         from bertkit.features import load_encoder
-        from bertkit.stages.frozen_vectors import FrozenVectors
+        from bertkit.stages.finetuning.frozen_vectors import FrozenVectors
 
         whole = self.whole
         assert whole.start_from is not None

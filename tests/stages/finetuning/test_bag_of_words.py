@@ -7,7 +7,7 @@ from bertkit import Predictor
 from bertkit.cli import main
 from bertkit.config import ConfigError
 from bertkit.embeddings.bag_of_words import load_bag_of_words
-from bertkit.stages.bag_of_words import read_settings
+from bertkit.stages.finetuning.bag_of_words import read_settings
 from bertkit.tasks.metrics import classification_metrics
 from tests.tasks import made_up
 

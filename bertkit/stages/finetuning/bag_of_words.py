@@ -40,7 +40,7 @@ def finetune_bag_of_words(recipe: "Namespace", resolved: str) -> dict[str, Any]:
     """
     from bertkit.embeddings.bag_of_words import texts_and_pairs
     from bertkit.stages.findings import report
-    from bertkit.stages.task_runs import write_results
+    from bertkit.stages.finetuning.task_runs import write_results
     from bertkit.tasks.predictions import write_predictions
     from bertkit.tasks.results import format_results
     from bertkit.tasks.sources import load_parts

@@ -43,7 +43,7 @@ def read(files: Sequence[str], options: "Namespace") -> Imported:
         options: of `bertkit import`.
     """
     from bertkit.hub.allenai_elmo import load_allenai_elmo
-    from bertkit.hub.model_card import loading
+    from bertkit.hub.cards.model_card import loading
 
     shape, weights = files
     model, tokenizer = load_allenai_elmo(shape, weights)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from bertkit.hub.push import check_access, push
+from bertkit.hub.publishing.push import check_access, push
 
 if TYPE_CHECKING:
     from bertkit.training.arguments import TrainingArguments

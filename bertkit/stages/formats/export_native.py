@@ -105,7 +105,7 @@ def _metadata(checkpoint: Path, exported: "Exported") -> str:
     """Return the head of the card, as YAML; what the checkpoint's own card says of the data stays."""
     import yaml
 
-    from bertkit.hub.model_card import PIPELINE_TAGS
+    from bertkit.hub.cards.model_card import PIPELINE_TAGS
 
     metadata: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": PIPELINE_TAGS.get(exported.auto_class)}
     card = checkpoint / "README.md"

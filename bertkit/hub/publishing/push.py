@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bertkit.config import ConfigError
 from bertkit.hub.checkpoints import local_checkpoint
-from bertkit.hub.published_files import WEIGHTS, belongs_to_checkpoint, published_files
+from bertkit.hub.publishing.published_files import WEIGHTS, belongs_to_checkpoint, published_files
 from bertkit.training.manifest import FILE_NAME as MANIFEST
 from bertkit.training.manifest import find_damage
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bertkit.hub.training_push import revision_name
+from bertkit.hub.publishing.training_push import revision_name
 from tests.hub.conftest import READS_ONLY
 from tests.hub.loopback_hub import Refused
 
@@ -99,7 +99,7 @@ def test_a_push_that_fails_is_one_warning_with_the_command_that_repeats_it_and_t
 
 
 def test_a_bug_on_the_way_to_the_hub_ends_no_training_either(train, monkeypatch):
-    monkeypatch.setattr("bertkit.hub.training_push.push", lambda *arguments, **settings: 1 / 0)
+    monkeypatch.setattr("bertkit.hub.publishing.training_push.push", lambda *arguments, **settings: 1 / 0)
     done = train()
     assert done.returncode == 0 and done.stderr.count("warning: division by zero; to repeat it: bertkit push") == 4
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from bertkit.hub.environment import hardware, software
-from bertkit.hub.logged_losses import PICTURE, LoggedLosses
+from bertkit.hub.cards.environment import hardware, software
+from bertkit.hub.cards.logged_losses import PICTURE, LoggedLosses
 from bertkit.hub.privacy import is_dataset, is_local, shareable_recipe
-from bertkit.hub.published_files import PLACEHOLDER
+from bertkit.hub.publishing.published_files import PLACEHOLDER
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult

@@ -8,8 +8,8 @@ import yaml
 from huggingface_hub import ModelCard as HubCard
 
 from bertkit.cli import main
-from bertkit.hub.logged_losses import LoggedLosses
-from bertkit.hub.model_card import ModelCard
+from bertkit.hub.cards.logged_losses import LoggedLosses
+from bertkit.hub.cards.model_card import ModelCard
 from bertkit.tasks import TASKS
 from bertkit.training.checkpointing import TrainerState
 

@@ -15,7 +15,7 @@ from bertkit.models import FAMILIES, build_config, build_model, load_model
 from bertkit.objectives import OBJECTIVES
 from bertkit.objectives.batches import ObjectiveBatches
 from bertkit.stages.evaluate import _LANGUAGE_MODELS
-from bertkit.stages.measures import MEASURES
+from bertkit.stages.evaluating.measures import MEASURES
 from bertkit.tokenization import load_tokenizer
 
 SMALL = {

@@ -39,7 +39,7 @@ def read(files: Sequence[str], options: "Namespace") -> Imported:
 
     from bertkit.embeddings.word_vectors import WordVectors
     from bertkit.embeddings.words import given_word_tokenizer
-    from bertkit.hub.model_card import loading
+    from bertkit.hub.cards.model_card import loading
     from bertkit.models import build_config, build_model
     from bertkit.tokenization import SPECIAL_TOKENS
 

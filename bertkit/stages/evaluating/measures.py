@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from bertkit.config import ConfigError
 from bertkit.objectives import OBJECTIVES
 from bertkit.objectives.perplexity import perplexity
-from bertkit.stages.evaluated import FINE_TUNED, TOKENIZER, Evaluated
-from bertkit.stages.positions import positions_of, refuse_too_long
-from bertkit.stages.task_evaluation import task_metrics
+from bertkit.stages.evaluating.evaluated import FINE_TUNED, TOKENIZER, Evaluated
+from bertkit.stages.evaluating.positions import positions_of, refuse_too_long
+from bertkit.stages.evaluating.task_evaluation import task_metrics
 
 if TYPE_CHECKING:
     import numpy as np

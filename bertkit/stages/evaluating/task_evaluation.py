@@ -8,7 +8,7 @@ from bertkit.tasks import TASKS
 from bertkit.tasks.saved import saved_task
 
 if TYPE_CHECKING:
-    from bertkit.stages.evaluated import Evaluated
+    from bertkit.stages.evaluating.evaluated import Evaluated
     from bertkit.tasks.task import Task, TaskEvaluation
 
 _PARTS = ("train", "eval", "test", "eval_fraction", "test_fraction")  # of a recipe's data; here there is one part
@@ -59,7 +59,7 @@ def task_metrics(evaluated: "Evaluated") -> list[str]:
 def _ask_a_network(
     evaluated: "Evaluated", task_class: "type[Task[Any]]", arguments: Any, examples: Sequence[Any]
 ) -> "tuple[Task[Any], TaskEvaluation]":
-    from bertkit.stages.positions import refuse_too_long
+    from bertkit.stages.evaluating.positions import refuse_too_long
     from bertkit.tokenization import load_any_tokenizer
     from bertkit.training.evaluation import add_up_batches
 

@@ -39,8 +39,8 @@ def read(files: Sequence[str], options: "Namespace") -> Imported:
         ValueError: another architecture, a setting that the family does not have, a tokenizer that is not fast, or another
             result.
     """
+    from bertkit.hub.cards.model_card import PIPELINE_TAGS, loading
     from bertkit.hub.checkpoints import checkpoint_folder
-    from bertkit.hub.model_card import PIPELINE_TAGS, loading
     from bertkit.hub.native.importing import import_native
 
     (name,) = files

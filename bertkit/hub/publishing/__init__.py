@@ -1,0 +1,1 @@
+"""Up to the Hub: which files, and when."""

@@ -1,0 +1,1 @@
+"""What the stages export to and import from: a file a format."""
