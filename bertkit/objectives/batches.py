@@ -59,6 +59,11 @@ class ObjectiveBatches(Generic[Rows]):
         """Unigram entropy of the labels in nats: what a model scores that knows how frequent each token is, and no more."""
         return self.objective.loss_floor(self.store)
 
+    @cached_property
+    def bits_per_nat(self) -> Mapping[str, tuple[str, float]]:
+        """Metric in bits a byte of the text -> the loss it is of, and how many a nat is."""
+        return self.objective.bits_per_nat(self.store)
+
     def batch(self, start: int, stop: int, progress: float) -> dict[str, np.ndarray]:
         """Compute the batch of the rows at places `start` to `stop`.
 

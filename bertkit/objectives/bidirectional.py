@@ -126,6 +126,12 @@ class BidirectionalObjective(TextsInRows):
             found[f"{way}_bits_per_byte"] = (loss / math.log(2), text.sum() * store.bytes_per_token)
         return found
 
+    def bits_per_nat(self, store: TokenStore) -> dict[str, tuple[str, float]]:
+        """Return what a nat a token of each direction, the ends of examples among them, is in bits a byte."""
+        tokens, ends = len(store.token_ids), self._cutter(seed=0).num_spans(store.document_starts)
+        bits = (tokens + ends) / (tokens * store.bytes_per_token) / math.log(2)
+        return {f"{way}_bits_per_byte": (f"{way}_loss", bits) for way in _LABELS}
+
     def checkpoint_tokenizer(self, tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedTokenizerBase":
         """Return a tokenizer that begins and ends texts, and knows no segments."""
         return frame_texts(tokenizer, begin_token_id=self.bos_token_id, end_token_id=self.eos_token_id)

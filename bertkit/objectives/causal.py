@@ -159,6 +159,12 @@ class CausalObjective(TextsInRows):
             "bits_per_byte": (outputs.loss / math.log(2), tokens.sum() * store.bytes_per_token),
         }
 
+    def bits_per_nat(self, store: TokenStore) -> dict[str, tuple[str, float]]:
+        """Return what a nat a token, the ends of documents among them, is in bits a byte."""
+        tokens = len(store.token_ids)
+        bits = (tokens + store.metadata.num_documents) / (tokens * store.bytes_per_token) / math.log(2)
+        return {"bits_per_byte": ("loss", bits)}
+
     def checkpoint_tokenizer(self, tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedTokenizerBase":
         """Return a tokenizer that begins texts and leaves them open: what is given is to be gone on with."""
         return frame_texts(tokenizer, begin_token_id=self.bos_token_id, end_token_id=None)

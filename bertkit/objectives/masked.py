@@ -293,6 +293,10 @@ class MaskedObjective:
             "next_sentence_accuracy": ((outputs.seq_relationship_logits.argmax(-1) == pairs).sum(), num_pairs),
         }
 
+    def bits_per_nat(self, store: TokenStore) -> dict[str, tuple[str, float]]:
+        """Return nothing: most of the text is given and not predicted."""
+        return {}
+
     def checkpoint_tokenizer(self, tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedTokenizerBase":
         """Return the tokenizer as it is: made for BERT."""
         return tokenizer

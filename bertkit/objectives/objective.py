@@ -127,6 +127,13 @@ class Objective(Protocol[Rows]):
             tokenizer: the one the run was given.
         """
 
+    def bits_per_nat(self, store: TokenStore) -> Mapping[str, tuple[str, float]]:
+        """Return which losses also count in bits a byte of the text: metric -> the loss, and how many a nat of it is.
+
+        Args:
+            store: the corpus; how many labels there are to its bytes is an average over all of it.
+        """
+
     def loss_floor(self, store: TokenStore) -> float:
         """Return the loss in nats of a model that knows how frequent each label is, and no more."""
 

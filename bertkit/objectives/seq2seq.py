@@ -149,6 +149,13 @@ class Seq2SeqObjective:
             ),
         }
 
+    def bits_per_nat(self, store: TokenStore) -> dict[str, tuple[str, float]]:
+        """Return what a nat a token of the targets, their ends among them, is in bits a byte of them."""
+        index = self._index(store)
+        tokens = int(index.target_counts.sum())
+        bits = (tokens + index.num_pairs) / (tokens * index.bytes_per_target_token) / math.log(2)
+        return {"bits_per_target_byte": ("loss", bits)}
+
     def checkpoint_tokenizer(self, tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedTokenizerBase":
         """Return a tokenizer that begins and ends texts, and knows no segments."""
         return frame_texts(tokenizer, begin_token_id=self.bos_token_id, end_token_id=self.eos_token_id)

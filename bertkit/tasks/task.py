@@ -47,6 +47,7 @@ class TaskBatches:
     carried_rows = 0
     floor_name = "entropy of the labels"
     loss_unit = "nats"
+    bits_per_nat: ClassVar[Mapping[str, tuple[str, float]]] = {}
 
     def __init__(
         self, task: "Task[Any]", tokenized: TokenizedExamples, *, num_examples: int, seed: int, training: bool

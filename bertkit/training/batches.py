@@ -53,6 +53,10 @@ class Batches(Protocol):
     def loss_floor(self) -> float:
         """Loss of the best guess that ignores the input."""
 
+    @property
+    def bits_per_nat(self) -> Mapping[str, tuple[str, float]]:
+        """Metric in bits a byte of the text -> the loss it is of, and how many a nat is; empty where there is none."""
+
     def __len__(self) -> int:
         """Examples in an epoch."""
 

@@ -557,6 +557,7 @@ class Trainer:
         tokens_per_second = (self.state.tokens_seen - self.entry_tokens) / seconds
         values: dict[str, float | str] = {
             **losses,
+            **self._bits(losses),
             "learning_rate": self.learning_rate,
             "tokens_seen": self.state.tokens_seen,
             "tokens_per_second": tokens_per_second,
@@ -572,6 +573,10 @@ class Trainer:
             self.state.metrics |= losses
             bar.set_postfix_str(f"loss {losses['train_loss']:.4f}, {tokens_per_second:,.0f} tokens/s", refresh=False)
             self._say_frozen(losses[f"train_{self.train_batches.loss_terms[0]}"])
+
+    def _bits(self, losses: dict[str, float]) -> dict[str, float]:
+        bits_per_nat = self.train_batches.bits_per_nat.items() if losses else ()
+        return {f"train_{name}": losses[f"train_{loss}"] * bits for name, (loss, bits) in bits_per_nat}
 
     def _say_frozen(self, loss: float) -> None:
         line = frozen_line(loss, floor=self.state.loss_floor, step=self.state.global_step, progress=self.progress())

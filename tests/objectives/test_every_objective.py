@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from jsonargparse import ArgumentParser, set_parsing_settings
+from transformers.utils import ModelOutput
 
 from bertkit.objectives import OBJECTIVES
 from bertkit.objectives.batches import ObjectiveBatches
@@ -91,6 +92,26 @@ def test_a_loss_that_diverged_has_an_infinite_perplexity(drawn_of, of):
     metrics = evaluation.compute()
     for perplexity, loss in drawn.objective.perplexities.items():
         assert metrics[loss] == 1e4 and metrics[perplexity] == float("inf")
+
+
+@EVERY
+def test_a_nat_is_as_many_bits_a_byte_in_the_log_as_in_an_evaluation_of_the_whole_text(drawn_of, of):
+    drawn = drawn_of(of, training=False)
+    assert {*drawn.bits_per_nat} == {name for name in drawn.metric_names if name.endswith("byte")}
+    bits = {name: 0.0 for name in drawn.bits_per_nat}
+    sizes = {**bits}
+    for start in range(0, len(drawn) if bits else 0, BATCH_SIZE):
+        batch = tensors(drawn.batch(start, min(start + BATCH_SIZE, len(drawn)), 0.0))
+        # A nat for each label of each loss.
+        counts = [(batch[labels] != -100).sum() for labels in drawn.label_counts.values()]
+        outputs = ModelOutput({"loss": counts[0], **dict(zip(drawn.loss_terms, counts, strict=True))})
+        for name, (total, size) in drawn.objective.metrics(outputs, batch, drawn.store).items():
+            if name in bits:
+                bits[name] += float(total)
+                sizes[name] += float(size)
+    for name, (_, of_a_nat) in drawn.bits_per_nat.items():
+        # Where packing cuts an example in two there is an end more than the lengths of documents tell.
+        assert bits[name] / sizes[name] == pytest.approx(of_a_nat, rel=2e-3 if of == "bidirectional" else 1e-6), name
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
