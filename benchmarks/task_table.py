@@ -74,6 +74,8 @@ LANGUAGE_MODELS = {
 }
 """Models of the table -> the recipe they are pretrained by, and for how many steps: about four minutes of one core each."""
 CORPORA = {"en": "pretrain_en", "ko": "pretrain_ko"}
+UNSEGMENTED = ("ko",)
+"""Languages whose words carry their particles: a vector a word would know a third of a review, so pieces get the vectors."""
 
 
 class Model(NamedTuple):
@@ -177,15 +179,10 @@ class Runner:
             str(tokenizer),
         )
         if "static" in models:
+            units = ("--tokenizer", str(tokenizer)) if language in UNSEGMENTED else ()
             self.run(
                 place / "static",
-                "embed",
-                "--config",
-                "word2vec",
-                "--data.train",
-                corpus,
-                "--output",
-                str(place / "static"),
+                *("embed", "--config", "word2vec", "--data.train", corpus, "--output", str(place / "static"), *units),
             )
         for model, (recipe, steps) in LANGUAGE_MODELS.items():
             if model in models or (model == "lstm" and {"ulmfit", "scratch"} & {*models}):
