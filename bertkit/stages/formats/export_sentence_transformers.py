@@ -73,7 +73,7 @@ def write(checkpoint: Path, folder: Path, options: "Namespace") -> str:
     with tempfile.TemporaryDirectory() as parts:
         encoder = _encoder(checkpoint, Path(parts))
         encoder.save_pretrained(parts)
-        tokenizer.model_max_length = min(max_length, sys.maxsize)
+        tokenizer.model_max_length = max_length
         write_tokenizer(tokenizer, Path(parts), with_segments=hasattr(encoder.config, "type_vocab_size"))
         modules: list[Any] = [Transformer(parts), PoolingModule(encoder.config.hidden_size, mode)]
         if options.normalize:
@@ -133,12 +133,13 @@ def _compare(
     import numpy as np
     from sentence_transformers import SentenceTransformer
 
-    from bertkit.features import extract_features
+    from bertkit.features import FeatureExtractor, FeatureSettings
 
     (words,), *_ = probes(tokenizer)
     texts = [words[start : start + length] for start, length in ((0, 40), (40, 300), (10, 9), (0, 2000), (100, 77))]
-    texts = [text for text in texts if len(tokenizer(text)["input_ids"])]  # type: ignore[arg-type]
-    expected = extract_features(ours, tokenizer, texts, pooling=pooling, quiet=True)
+    ids: Any = tokenizer(texts, truncation=True)["input_ids"]
+    texts = [text for text, of_text in zip(texts, ids, strict=True) if of_text]
+    expected = FeatureExtractor(ours, tokenizer, FeatureSettings(pooling=pooling))(texts, quiet=True).vectors
     if normalize:
         expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
     loaded = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
