@@ -23,7 +23,11 @@ pytest.importorskip("onnxscript")
 from bertkit.hub.onnx import exporting  # noqa: E402
 from bertkit.hub.onnx.exporting import export_onnx  # noqa: E402
 
-BASIC = ("AutoModel", "AutoModelForPreTraining", "AutoModelForCausalLM")  # all task heads are quickly tried on one family
+BASIC = (
+    "AutoModel",
+    "AutoModelForPreTraining",
+    "AutoModelForCausalLM",
+)  # all task heads are quickly tried on one family
 OF_EXAMPLES = ("AutoModelForSequenceClassification", "AutoModelForNextSentencePrediction", "AutoModelForMultipleChoice")
 TEXTS = ["the cat sat on the mat and then ran under the tree again", "a dog", "slowly again the tree sat"]
 ANSWERS_ALONE = """
@@ -186,10 +190,14 @@ def test_onnxruntime_and_the_tokenizer_answer_where_bertkit_is_not(tmp_path, tok
     for family, head, reader, settings in kinds:
         model = small_model(family, head, **settings)
         written(model, tmp_path / family, reader)
-        assert command(tmp_path / family, "--to", "onnx", "--quiet", "true", "--output", tmp_path / f"{family}-out") == 0
+        assert (
+            command(tmp_path / family, "--to", "onnx", "--quiet", "true", "--output", tmp_path / f"{family}-out") == 0
+        )
         folders.append((str(tmp_path / f"{family}-out"), family == "elmo"))
     script = [sys.executable, "-I", "-c", WITHOUT_BERTKIT + ANSWERS_ALONE, json.dumps([folders, TEXTS])]
-    process = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=False, env={"HF_HOME": str(tmp_path)})
+    process = subprocess.run(
+        script, cwd=tmp_path, capture_output=True, text=True, check=False, env={"HF_HOME": str(tmp_path)}
+    )
     assert process.returncode == 0, process.stderr
     assert "bertkit" not in process.stdout and "You are using a model of type `bertkit-bert`" not in process.stderr
     for (family, head, reader, settings), (folder, _) in zip(kinds, folders, strict=True):
@@ -197,7 +205,9 @@ def test_onnxruntime_and_the_tokenizer_answer_where_bertkit_is_not(tmp_path, tok
         if family != "bert":
             batch.pop("token_type_ids", None)
         (ours,) = (
-            value for name, value in expected(small_model(family, head, **settings), batch).items() if name != "pooler_output"
+            value
+            for name, value in expected(small_model(family, head, **settings), batch).items()
+            if name != "pooler_output"
         )
         theirs = np.load(f"{folder}/answers.npz")["arr_0"]
         real = slice(None) if head in OF_EXAMPLES else batch["attention_mask"].numpy() != 0
@@ -232,9 +242,15 @@ def test_a_graph_that_computes_something_else_is_refused_and_leaves_nothing(tmp_
 @pytest.mark.parametrize(
     ("target", "option", "value"),
     [
-        *(("native", option, value) for option, value in (("int8", "true"), ("pooling", "cls"), ("normalize", "false"))),
+        *(
+            ("native", option, value)
+            for option, value in (("int8", "true"), ("pooling", "cls"), ("normalize", "false"))
+        ),
         *(("onnx", option, value) for option, value in (("pooling", "cls"), ("normalize", "true"))),
-        *(("sentence-transformers", option, value) for option, value in (("int8", "true"), ("auto_class", "AutoModel"))),
+        *(
+            ("sentence-transformers", option, value)
+            for option, value in (("int8", "true"), ("auto_class", "AutoModel"))
+        ),
     ],
 )
 def test_an_option_of_another_target_is_refused_in_one_line(tmp_path, capsys, target, option, value):

@@ -32,7 +32,9 @@ CHECKPOINTS = {
     "static": ("static", "AutoModelForSequenceClassification", {}, None),
 }
 assert {family for family, *_ in CHECKPOINTS.values()} == set(FAMILIES_OF_ONE_TEXT)
-TEXTS = [text for text in ragged_texts(12, longest=90, seed=3) if text]  # the longest have more tokens than a bert takes
+TEXTS = [
+    text for text in ragged_texts(12, longest=90, seed=3) if text
+]  # the longest have more tokens than a bert takes
 VECTORS_ALONE = """
 import json
 import numpy, sentence_transformers
@@ -121,13 +123,17 @@ def test_what_is_said_is_what_was_written(tmp_path, checkpoints, capsys):
     assert float(said.rsplit(maxsplit=1)[-1]) < 1e-5
     vectors, expected = encoded(tmp_path / "out", TEXTS), features(checkpoints["bert"], TEXTS)
     np.testing.assert_allclose(vectors, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-5)
-    modules = [module["type"].rsplit(".", 1)[-1] for module in json.loads((tmp_path / "out" / "modules.json").read_text())]
+    modules = [
+        module["type"].rsplit(".", 1)[-1] for module in json.loads((tmp_path / "out" / "modules.json").read_text())
+    ]
     assert modules == ["Transformer", "Pooling", "Normalize"]
     model = sentence_transformers.SentenceTransformer(str(tmp_path / "out"), device="cpu", local_files_only=True)
     assert model.max_seq_length == 64
     card = (tmp_path / "out" / "README.md").read_text()
     assert "library_name: sentence-transformers\npipeline_tag: sentence-similarity\n" in card
-    written_text = b"".join(path.read_bytes() for path in (tmp_path / "out").rglob("*.*") if path.suffix in (".md", ".json"))
+    written_text = b"".join(
+        path.read_bytes() for path in (tmp_path / "out").rglob("*.*") if path.suffix in (".md", ".json")
+    )
     assert str(tmp_path).encode() not in written_text and str(checkpoints["bert"]).encode() not in written_text
 
 
@@ -135,7 +141,9 @@ def test_half_precision_is_written_in_single_which_features_are_computed_in(tmp_
     model = small_model("rnn", "AutoModel", vocab_size=len(tokenizer)).bfloat16()
     written(model, tmp_path / "half", tokenizer)
     assert command(tmp_path / "half", "--quiet", "true", "--output", tmp_path / "out") == 0
-    np.testing.assert_allclose(encoded(tmp_path / "out", TEXTS), features(tmp_path / "half", TEXTS), atol=1e-5, rtol=1e-5)
+    np.testing.assert_allclose(
+        encoded(tmp_path / "out", TEXTS), features(tmp_path / "half", TEXTS), atol=1e-5, rtol=1e-5
+    )
 
 
 def refused(tmp_path, capsys, checkpoint, *arguments):
@@ -157,7 +165,9 @@ def test_what_translates_is_refused(tmp_path, capsys, tokenizer, family):
 
 
 def test_a_checkpoint_without_a_tokenizer_is_refused(tmp_path, capsys):
-    assert "has no tokenizer" in refused(tmp_path, capsys, written(small_model("static", "AutoModel"), tmp_path / "ours"))
+    assert "has no tokenizer" in refused(
+        tmp_path, capsys, written(small_model("static", "AutoModel"), tmp_path / "ours")
+    )
 
 
 def test_other_vectors_are_refused_and_leave_nothing(tmp_path, capsys, checkpoints, monkeypatch):

@@ -87,7 +87,11 @@ def export_onnx(folder: Path, output: Path, auto_class: str | None = None, *, sp
             f"the family {saved_family(folder)} writes token by token, in a loop around its decoder that no ONNX graph holds; "
             "use the checkpoint itself, whose code travels with it, or export the family transformer --to native"
         )
-    if auto_class == BASE and hasattr(model, "pooler") and not any("pooler." in name for name in load_safetensors(folder)):
+    if (
+        auto_class == BASE
+        and hasattr(model, "pooler")
+        and not any("pooler." in name for name in load_safetensors(folder))
+    ):
         model.pooler = None  # nothing has trained it
     settings = {"use_cache": False} if hasattr(config, "use_cache") else {}
     traced, *checked = (_batch(config, auto_class, spelt=spelt, **shape) for shape in (_TRACED, *_CHECKED))
@@ -145,7 +149,11 @@ def _write_graph(model: _Answers, batch: dict[str, torch.Tensor], config: "PreTr
             verbose=False,
         )
     graph = program.model.graph
-    values = [*graph.inputs, *graph.initializers.values(), *(value for node in graph.all_nodes() for value in node.outputs)]
+    values = [
+        *graph.inputs,
+        *graph.initializers.values(),
+        *(value for node in graph.all_nodes() for value in node.outputs),
+    ]
     for noted in (graph, *graph.all_nodes(), *values):
         noted.metadata_props.clear()
     program.model.metadata_props["model_type"] = config.model_type

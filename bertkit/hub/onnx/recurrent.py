@@ -1,8 +1,8 @@
 """The recurrent families as a graph: the same weights, run over padded rows and not over sequences of their own.
 
-Taking rows apart (`models/modeling_packed_rows.py`) makes steps whose number depends on the data, which no graph holds. ONNX's own
-recurrent operators take the length of each row instead, so that padding on the right is not read. ELMo's LSTM, with its projected
-and clipped state, is none of them; its steps are a loop inside the graph, in which a padded row keeps its state.
+Taking rows apart (`models/modeling_packed_rows.py`) makes steps whose number depends on the data, which no graph holds. ONNX's
+own recurrent operators take the length of each row instead, so that padding on the right is not read. ELMo's LSTM, with its
+projected and clipped state, is none of them; its steps are a loop inside the graph, in which a padded row keeps its state.
 """
 
 from collections.abc import Callable
@@ -79,7 +79,7 @@ class PaddedCell(nn.Module):
     """A recurrent layer as ONNX's operator; only the exporter can run it.
 
     Args:
-        layer: whose weights it has.
+        layer: the `RecurrentLayer` whose weights it has.
         cell_type: the layer's, a name in `CELLS`.
     """
 
@@ -88,8 +88,9 @@ class PaddedCell(nn.Module):
     bias: torch.Tensor
     peephole: torch.Tensor | None
 
-    def __init__(self, layer: RecurrentLayer, cell_type: str) -> None:
+    def __init__(self, layer: nn.Module, cell_type: str) -> None:
         super().__init__()
+        assert isinstance(layer, RecurrentLayer)
         cell = layer.cell
         self.hidden_size = cell.hidden_size
         self.operator, gates = _OPERATORS[cell_type]
@@ -107,7 +108,9 @@ class PaddedCell(nn.Module):
         self.register_buffer("weight_hh", in_order(cell.weight_hh_l0))
         self.register_buffer("bias", torch.cat(biases, dim=1))
         peephole = getattr(cell, "weight_peephole_l0", None)
-        self.register_buffer("peephole", None if peephole is None else peephole.detach()[list(_PEEPHOLES)].reshape(1, -1))
+        self.register_buffer(
+            "peephole", None if peephole is None else peephole.detach()[list(_PEEPHOLES)].reshape(1, -1)
+        )
 
     def forward(self, steps: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Map (seq, batch, input) to (seq, batch, hidden), 0 from each row's length (batch,) on."""
@@ -171,14 +174,15 @@ class PaddedElmoLayer(nn.Module):
     """A forward and a backward LSTM whose steps are a loop in the graph.
 
     Args:
-        layer: whose weights it has.
+        layer: the `ElmoLayer` whose weights it has.
     """
 
     forward_weight: torch.Tensor
     backward_weight: torch.Tensor
 
-    def __init__(self, layer: ElmoLayer) -> None:
+    def __init__(self, layer: nn.Module) -> None:
         super().__init__()
+        assert isinstance(layer, ElmoLayer)
         self.residual = layer.residual
         self.lstm = layer.lstm
         # A matrix for each direction: weights of three dimensions have no scales of their own channels when quantised.

@@ -58,7 +58,9 @@ def write(checkpoint: Path, folder: Path, options: "Namespace") -> str:
         **exported.differences,
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
-    loaded_by = f"{exported.auto_class} and AutoTokenizer load" if tokenizer is not None else f"{exported.auto_class} loads"
+    loaded_by = (
+        f"{exported.auto_class} and AutoTokenizer load" if tokenizer is not None else f"{exported.auto_class} loads"
+    )
     return (
         f"{exported.native_class}, which {loaded_by} without bertkit; largest difference of the outputs on a padded batch "
         f"{exported.differences['single']:.1e} ({exported.differences['double']:.1e} in double precision)"

@@ -1,4 +1,4 @@
-"""What `bertkit export --to onnx` writes: a graph for onnxruntime, the same in eight bits if asked for, tokenizer, config, a card."""
+"""What `bertkit export --to onnx` writes: a graph for onnxruntime, if asked for one in eight bits too, tokenizer, config, card."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +14,8 @@ _CARD = """---
 
 # {auto_class} as ONNX, exported from bertkit
 
-{parameters:,} parameters. `model.onnx` takes {inputs} and returns {outputs}, for any number of rows and any length, padded on the
-right. {differences}.
+{parameters:,} parameters. `model.onnx` takes {inputs} and returns {outputs}, for any number of rows and any length, padded on
+the right. {differences}.
 
 ```python
 import onnxruntime
@@ -56,13 +56,15 @@ def write(checkpoint: Path, folder: Path, options: "Namespace") -> str:
         with_segments="token_type_ids" in exported.inputs,
         padding_side="right" if saved_family(checkpoint) == "rnn" else None,
     )
-    differences = f"Largest difference of its outputs from the checkpoint's on two padded batches {exported.difference:.1e}"
+    differences = (
+        f"Largest difference of its outputs from the checkpoint's on two padded batches {exported.difference:.1e}"
+    )
     if options.int8:
         small = quantise_onnx(folder / MODEL_FILE, folder / "model_int8.onnx", exported.expected, exported.auto_class)
         before, after = (size / 1e6 for size in small.sizes)
         differences += (
-            f"; model_int8.onnx has {after:.1f} MB of its {before:.1f}, takes {small.cpu_time:.2f} of its CPU time on a batch of "
-            f"random tokens, and differs there from the checkpoint by up to {small.difference:.1e} where outputs reach "
+            f"; model_int8.onnx has {after:.1f} MB of its {before:.1f}, takes {small.cpu_time:.2f} of its CPU time on a batch "
+            f"of random tokens, and differs there from the checkpoint by up to {small.difference:.1e} where outputs reach "
             f"{small.largest:.1e}"
         )
     card = _CARD.format(

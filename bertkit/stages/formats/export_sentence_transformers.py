@@ -28,8 +28,8 @@ _CARD = """---
 # A sentence encoder, exported from bertkit
 
 Texts become vectors of {width:,} numbers: {how}. The encoder is {encoder}, of {parameters:,} parameters; longer
-texts than {max_length} tokens are cut. On ragged texts its vectors and those of `bertkit features --pooling {pooling}` differ by at
-most {difference:.1e}.
+texts than {max_length} tokens are cut. On ragged texts its vectors and those of `bertkit features --pooling {pooling}` differ by
+at most {difference:.1e}.
 
 ```python
 from sentence_transformers import SentenceTransformer
@@ -61,11 +61,13 @@ def write(checkpoint: Path, folder: Path, options: "Namespace") -> str:
     from bertkit.features import load_encoder
     from bertkit.features.tokens import choose_max_length
 
-    pooling = options.pooling or "mean"
+    pooling: Pooling = options.pooling or "mean"
     mode = choose("--pooling", pooling, _MODES)
     tokenizer = load_checkpoint_tokenizer(checkpoint)
     if tokenizer is None:
-        raise ConfigError(f"{checkpoint} has no tokenizer, which sentence-transformers needs; save it beside the weights")
+        raise ConfigError(
+            f"{checkpoint} has no tokenizer, which sentence-transformers needs; save it beside the weights"
+        )
     ours = load_encoder(checkpoint)
     if ours.config.is_encoder_decoder:
         raise ConfigError(f"{checkpoint} translates and has no features; give a model that reads one text")
@@ -94,7 +96,11 @@ def write(checkpoint: Path, folder: Path, options: "Namespace") -> str:
         flag="" if is_native else ", trust_remote_code=True",
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
-    loads = "loads without bertkit" if is_native else "loads with trust_remote_code=True, or where bertkit.models is imported"
+    loads = (
+        "loads without bertkit"
+        if is_native
+        else "loads with trust_remote_code=True, or where bertkit.models is imported"
+    )
     return (
         f"{name} with pooling {pooling}, which SentenceTransformer {loads}; largest difference of its vectors from those of "
         f"bertkit features {difference:.1e}"
