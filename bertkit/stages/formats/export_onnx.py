@@ -1,4 +1,4 @@
-"""What `bertkit export --to onnx` writes: a graph for onnxruntime, if asked for one in eight bits too, tokenizer, config, card."""
+"""What `bertkit export --to onnx` writes: a graph for onnxruntime, one in eight bits if asked for, tokenizer, config, card."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +23,8 @@ from transformers import AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("this-folder"{flag})
 session = onnxruntime.InferenceSession("this-folder/model.onnx")
-{asked} = session.run(None, dict(tokenizer(["A text.", "Another, longer text."], padding=True, return_tensors="np")))
+batch = dict(tokenizer(["A text.", "Another, longer text."], padding=True, return_tensors="np"))
+{asked} = session.run(None, {given})
 ```
 """
 
@@ -64,9 +65,10 @@ def write(checkpoint: Path, folder: Path, options: "Namespace") -> str:
         before, after = (size / 1e6 for size in small.sizes)
         differences += (
             f"; model_int8.onnx has {after:.1f} MB of its {before:.1f}, takes {small.cpu_time:.2f} of its CPU time on a batch "
-            f"of random tokens, and differs there from the checkpoint by up to {small.difference:.1e} where outputs reach "
+            f"of random tokens, and differs from the checkpoint by up to {small.difference:.1e} where outputs reach "
             f"{small.largest:.1e}"
         )
+    of_choices = exported.auto_class == "AutoModelForMultipleChoice"
     card = _CARD.format(
         metadata=card_metadata(checkpoint, "onnx", exported.auto_class),
         auto_class=exported.auto_class,
@@ -74,6 +76,7 @@ def write(checkpoint: Path, folder: Path, options: "Namespace") -> str:
         inputs=", ".join(f"`{name}`" for name in exported.inputs),
         outputs=", ".join(f"`{name}`" for name in exported.outputs),
         differences=differences,
+        given="{name: rows[None] for name, rows in batch.items()}" if of_choices else "batch",
         flag=", trust_remote_code=True" if spelt else "",
         asked=", ".join(exported.outputs) + ("," if len(exported.outputs) == 1 else ""),
     )

@@ -28,8 +28,8 @@ _CARD = """---
 # A sentence encoder, exported from bertkit
 
 Texts become vectors of {width:,} numbers: {how}. The encoder is {encoder}, of {parameters:,} parameters; longer
-texts than {max_length} tokens are cut. On ragged texts its vectors and those of `bertkit features --pooling {pooling}` differ by
-at most {difference:.1e}.
+texts than {max_length} tokens are cut. On ragged texts its vectors and those of `bertkit features --pooling {pooling}` differ
+by at most {difference:.1e}.
 
 ```python
 from sentence_transformers import SentenceTransformer
