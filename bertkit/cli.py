@@ -23,7 +23,7 @@ VERBS = {
     "features": "turn text into vectors with a frozen checkpoint",
     "probe": "do a task with the frozen vectors of each layer of a checkpoint",
     "embed": "train a vector a word by word2vec or GloVe, whatever its context",
-    "export": "write a checkpoint as another program reads it (transformers' own classes)",
+    "export": "write a checkpoint as another program reads it (transformers' own classes, ONNX, sentence-transformers)",
     "push": "upload a checkpoint to the Hub",
     "import": "make a checkpoint of weights that another program wrote (transformers, AllenAI's ELMo, word2vec, GloVe)",
 }

@@ -141,7 +141,11 @@ class CharacterEncoder(nn.Module):
         # One window of padding alone stands for all: columns that only add more of these are left out.
         widest = max(width for width, _ in self.config.character_filters)
         used = (characters != PADDING).any(dim=0).sum() + widest
-        embedded = self.character_embeddings(characters[:, : int(used)]).mT  # (words, embedding, characters)
+        return self.encode_whole(characters[:, : int(used)])
+
+    def encode_whole(self, characters: torch.Tensor) -> torch.Tensor:
+        """Encode words as `encode` does, with all columns of padding; sizes do not depend on what the words are."""
+        embedded = self.character_embeddings(characters).mT  # (words, embedding, characters)
         pooled = [convolution(embedded).max(dim=-1).values for convolution in self.convolutions]
         hidden_states = self.activation(torch.cat(pooled, dim=-1))  # (words, filters)
         for highway in self.highways:

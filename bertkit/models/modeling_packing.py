@@ -110,5 +110,5 @@ def first_positions(
     if position_ids is not None:
         return example_start_indices(position_ids.expand(hidden_states.shape[:2]), attention_mask)
     batch, seq, _ = hidden_states.shape
-    rows = torch.arange(0, batch * seq, seq, device=hidden_states.device)
+    rows = torch.arange(batch, device=hidden_states.device) * seq
     return rows if attention_mask is None else rows + (attention_mask != 0).int().argmax(dim=1)

@@ -129,7 +129,7 @@ def example_ends(hidden_states: torch.Tensor, numbers: ExampleNumbers) -> torch.
     """
     number = numbers.number.flatten()
     nowhere = number.new_full((numbers.examples + 1,), -1)
-    places = torch.arange(len(number), device=number.device)
+    places = torch.arange(number.shape[0], device=number.device)  # len() would fix the size in an exported graph
     last = nowhere.scatter_reduce(0, number, places, "amax")[: numbers.examples]
     return states_at(hidden_states, last.clamp(min=0)).masked_fill((last < 0)[:, None], 0.0)
 

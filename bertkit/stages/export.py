@@ -1,9 +1,10 @@
 """`bertkit export`: a checkpoint -> a folder that another program reads, without bertkit."""
 
 import importlib
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bertkit.config import ConfigError, RecipeParser, choose
 
@@ -18,14 +19,49 @@ class Target(NamedTuple):
     """Has a function `write(checkpoint, folder, options)`, which fills an empty folder and returns a line to print."""
     reads_it: str
     """Who reads it, for the help."""
+    options: tuple[str, ...]
+    """Which of `OPTIONS` it takes."""
+    needs: tuple[str, ...] = ()
+    """Packages that the extra of its name installs."""
 
 
 TARGETS = {
     "native": Target(
-        "bertkit.stages.formats.export_native", "transformers' own BERT, GPT-2, OpenAI GPT or Marian classes"
+        "bertkit.stages.formats.export_native",
+        "transformers' own BERT, GPT-2, OpenAI GPT or Marian classes",
+        ("auto_class",),
+    ),
+    "onnx": Target(
+        "bertkit.stages.formats.export_onnx",
+        "onnxruntime",
+        ("auto_class", "int8"),
+        ("onnx", "onnxscript", "onnxruntime"),
+    ),
+    "sentence-transformers": Target(
+        "bertkit.stages.formats.export_sentence_transformers",
+        "SentenceTransformer",
+        ("pooling", "normalize"),
+        ("sentence_transformers",),
     ),
 }
 """Name -> what is written."""
+
+OPTIONS: dict[str, tuple[Any, str]] = {
+    "auto_class": (
+        str | None,
+        "Which head, by its Auto class; null is that of the checkpoint, AutoModel leaves it out.",
+    ),
+    "int8": (
+        bool | None,
+        "Write a graph with weights of eight bits too, and measure what it saves and what it costs.",
+    ),
+    "pooling": (
+        str | None,
+        "How a text's token states become its vector, as `bertkit features --pooling` says: mean (if null), cls, max or last.",
+    ),
+    "normalize": (bool | None, "Vectors of length 1."),
+}
+"""Options that not all targets take: type and help."""
 
 
 def build_parser() -> RecipeParser:
@@ -35,12 +71,9 @@ def build_parser() -> RecipeParser:
     targets = "; ".join(f"{name}, for {target.reads_it}" for name, target in TARGETS.items())
     parser.add_argument("--to", type=str, required=True, help=f"What is written: {targets}.")
     parser.add_argument("--output", type=str, required=True, help="Folder of the export; it must be new.")
-    parser.add_argument(
-        "--auto_class",
-        type=str | None,
-        default=None,
-        help="Which head, by its Auto class; null is that of the checkpoint, AutoModel leaves it out.",
-    )
+    for option, (kind, meaning) in OPTIONS.items():
+        of = ", ".join(name for name, target in TARGETS.items() if option in target.options)
+        parser.add_argument(f"--{option}", type=kind, default=None, help=f"{meaning} (--to {of})")
     parser.add_argument("--quiet", type=bool, default=False, help="No lines but warnings and errors.")
     return parser
 
@@ -61,6 +94,12 @@ def export(options: "Namespace") -> None:
         options: as `build_parser` reads them.
     """
     target = choose("--to", options.to, TARGETS)
+    for option in OPTIONS:
+        if getattr(options, option) is not None and option not in target.options:
+            raise ConfigError(f"--{option} says nothing to --to {options.to}; leave it out")
+    missing = [package for package in target.needs if importlib.util.find_spec(package) is None]
+    if missing:
+        raise ConfigError(f"--to {options.to} needs {', '.join(missing)}; pip install 'bertkit[{options.to}]'")
     folder = Path(options.output)
     if folder.exists():
         raise ConfigError(f"{folder} is there already; give a new folder as --output")

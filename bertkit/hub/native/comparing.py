@@ -14,30 +14,44 @@ _HEADS_OF_EXAMPLES = (  # their logits are of an example each
     "AutoModelForNextSentencePrediction",
     "AutoModelForMultipleChoice",
 )
-_ROWS, _CHOICES, _LONGEST = 6, 3, 24
+_CHOICES = 3
 
 
-def padded_batch(config: PreTrainedConfig, auto_class: str, *, seed: int = 0) -> dict[str, torch.Tensor]:
+def is_of_example(name: str, auto_class: str) -> bool:
+    """Tell whether an output has something for each example, and not for each token.
+
+    Args:
+        name: of the output, as "logits".
+        auto_class: which head gives it.
+    """
+    return name in _AN_EXAMPLE_EACH or (name == "logits" and auto_class in _HEADS_OF_EXAMPLES)
+
+
+def padded_batch(
+    config: PreTrainedConfig, auto_class: str, *, rows: int = 6, longest: int = 24, seed: int = 0
+) -> dict[str, torch.Tensor]:
     """Make rows of several lengths, padded on the right, of token ids that are drawn from all but padding.
 
     Args:
         config: of a family of bertkit.
         auto_class: which head the batch is for.
+        rows: how many; for multiple choice a multiple of 3, the choices of a question.
+        longest: length of the longest, if the model takes so much.
         seed: of the token ids.
 
     Returns:
-        input_ids and attention_mask (6, seq), or (2, 3, seq) for multiple choice; token_type_ids for a family with segments;
-        decoder_input_ids (6, another seq) for an encoder-decoder.
+        input_ids and attention_mask (rows, seq), or (rows / 3, 3, seq) for multiple choice; token_type_ids for a family with
+        segments; decoder_input_ids (rows, another seq) for an encoder-decoder.
     """
     generator = torch.Generator().manual_seed(seed)
-    width = max(1, min(_LONGEST, getattr(config, "max_position_embeddings", _LONGEST)))
-    lengths = torch.tensor([max(1, width * part // _ROWS) for part in range(_ROWS, 0, -1)])
+    width = max(1, min(longest, getattr(config, "max_position_embeddings", longest)))
+    lengths = torch.tensor([max(1, width * part // rows) for part in range(rows, 0, -1)])
     mask = (torch.arange(width) < lengths[:, None]).long()
     usable = torch.tensor([token_id for token_id in range(config.vocab_size) if token_id != config.pad_token_id] or [0])
     padding = config.pad_token_id or 0
 
     def drawn(columns: int) -> torch.Tensor:
-        return usable[torch.randint(len(usable), (_ROWS, columns), generator=generator)]
+        return usable[torch.randint(len(usable), (rows, columns), generator=generator)]
 
     batch = {"input_ids": drawn(width).where(mask.bool(), padding), "attention_mask": mask}
     if hasattr(config, "type_vocab_size"):
@@ -46,7 +60,7 @@ def padded_batch(config: PreTrainedConfig, auto_class: str, *, seed: int = 0) ->
     if config.is_encoder_decoder:
         batch["decoder_input_ids"] = drawn(max(1, width - 1))
     if auto_class == "AutoModelForMultipleChoice":
-        batch = {name: rows.view(-1, _CHOICES, width) for name, rows in batch.items()}
+        batch = {name: part.view(-1, _CHOICES, width) for name, part in batch.items()}
     return batch
 
 
@@ -86,8 +100,7 @@ def largest_difference(
             second = second[..., channels]
         difference = (first - second).abs()
         at_tokens = real if name.startswith("encoder") else of_target
-        of_example = name in _AN_EXAMPLE_EACH or (name == "logits" and auto_class in _HEADS_OF_EXAMPLES)
-        if not of_example:
+        if not is_of_example(name, auto_class):
             difference = difference[at_tokens]
         largest = torch.maximum(largest, difference.max().double())  # not a number, if that is among them
         compared += 1

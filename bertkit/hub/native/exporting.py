@@ -8,7 +8,8 @@ import torch
 import transformers
 from transformers import GenerationConfig
 
-from bertkit.hub.checkpoints import load_checkpoint, read_config, saved_auto_class
+from bertkit.hub.checkpoints import load_checkpoint, read_config
+from bertkit.hub.contained_heads import contained_head
 from bertkit.hub.native import counterpart
 from bertkit.hub.native.architecture import BASE, NativeArchitecture
 from bertkit.hub.native.comparing import differences
@@ -17,9 +18,6 @@ from bertkit.models import FAMILIES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
-
-# What a checkpoint may be exported as beside what it was saved as, because it has the weights.
-_CONTAINED = {"AutoModelForPreTraining": ("AutoModelForMaskedLM", "AutoModelForNextSentencePrediction")}
 
 
 @dataclass(frozen=True)
@@ -54,15 +52,7 @@ def export_native(folder: Path, output: Path, auto_class: str | None = None) -> 
             f"{folder} is no checkpoint of bertkit: it holds a model of type {model_type!r}; use it as it is"
         )
     config: PreTrainedConfig = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    saved = saved_auto_class(folder)
-    if saved is None:
-        raise ValueError(f"{folder} does not say what class its model is of; save it again with save_pretrained")
-    auto_class = auto_class or saved
-    contained = (saved, BASE, *_CONTAINED.get(saved, ()))
-    if auto_class not in contained:
-        raise ValueError(
-            f"{folder} holds an {saved} and no weights of an {auto_class}; choose from {', '.join(dict.fromkeys(contained))}"
-        )
+    auto_class = contained_head(folder, auto_class)
     architecture = counterpart(config)
     architecture.refuse_inexpressible(config, auto_class)
     weights = load_safetensors(folder)
