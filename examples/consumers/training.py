@@ -11,6 +11,9 @@ from bertkit.models import FAMILIES, load_model
 from examples.consumers.workbench import TEXTS, Kind, Workbench, assert_close, assert_differ, assert_equal
 
 RATE = 0.01
+# Of the families whose layers are recurrent, which peft adapts not: what else is linear. Of others, all their layers; and the
+# embeddings where they are all there is, or not shared.
+LORA_TARGETS = {"rnn_seq2seq": ("bridge", "attention.query", "key", "readout")}
 
 
 def _head_with_loss(kind: Kind) -> str:
@@ -24,25 +27,33 @@ def _rows(batch: Mapping[str, torch.Tensor], times: int) -> list[dict[str, torch
     return [{name: values[row] for name, values in batch.items()} for _ in range(times) for row in range(number)]
 
 
-def _trainer(bench: Workbench, kind: Kind, output: Path, **settings: Any) -> Any:
-    from transformers import Trainer, TrainingArguments
+def _without_dropout(kind: Kind) -> dict[str, float]:
+    """Return the settings that switch all dropout off."""
+    config = FAMILIES[kind.family].config_class()
+    return {name: 0.0 for name in type(config).__annotations__ if "dropout" in name and getattr(config, name)}
+
+
+def _trainer(bench: Workbench, kind: Kind, output: Path, model_settings: Mapping[str, Any], **settings: Any) -> Any:
+    from transformers import PrinterCallback, Trainer, TrainingArguments
 
     head = _head_with_loss(kind)
     rows = _rows(bench.batch(kind, head, labels=True), times=4)
     defaults = {"max_steps": 4, "per_device_train_batch_size": len(TEXTS), "save_steps": 2, "logging_steps": 1}
     quiet = {"disable_tqdm": True, "report_to": "none", "use_cpu": True}
     arguments = TrainingArguments(str(output), learning_rate=RATE, **(defaults | quiet | settings))
-    model = load_model(bench.checkpoint(kind, head), head).train()
-    return Trainer(model=model, args=arguments, train_dataset=rows, eval_dataset=rows[: len(TEXTS)])
+    model = load_model(bench.checkpoint(kind, head), head, **model_settings).train()
+    trainer = Trainer(model=model, args=arguments, train_dataset=rows, eval_dataset=rows[: len(TEXTS)])
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 def trainer(bench: Workbench, kind: Kind) -> None:
     """Four steps leave the weights that two steps and two more from their checkpoint leave, dropout and all."""
     head, folder = _head_with_loss(kind), bench.folder(f"trainer/{bench.name_of(kind)}")
-    unbroken = _trainer(bench, kind, folder / "unbroken")
+    unbroken = _trainer(bench, kind, folder / "unbroken", {})
     unbroken.train()
     assert len([entry for entry in unbroken.state.log_history if "loss" in entry]) == 4
-    resumed = _trainer(bench, kind, folder / "resumed")
+    resumed = _trainer(bench, kind, folder / "resumed", {})
     resumed.train(resume_from_checkpoint=str(folder / "unbroken" / "checkpoint-2"))
     weights = [load_file(folder / part / "checkpoint-4" / "model.safetensors") for part in ("unbroken", "resumed")]
     assert_equal(weights[1], weights[0])
@@ -60,10 +71,8 @@ def accumulation(bench: Workbench, kind: Kind) -> None:
     losses, weights = [], []
     for rows in (len(TEXTS), 1):
         settings = {"per_device_train_batch_size": rows, "gradient_accumulation_steps": len(TEXTS) // rows}
-        one = _trainer(bench, kind, folder / str(rows), max_steps=1, save_strategy="no", optim="sgd", **settings)
-        for part in one.model.modules():
-            if isinstance(part, torch.nn.Dropout):
-                part.p = 0.0
+        once = {"max_steps": 1, "save_strategy": "no", "optim": "sgd"}
+        one = _trainer(bench, kind, folder / str(rows), _without_dropout(kind), **once, **settings)
         one.train()
         losses.append(torch.tensor(one.state.log_history[0]["loss"]))
         weights.append({name: tensor.detach() for name, tensor in one.model.state_dict().items()})
@@ -77,7 +86,9 @@ def lora(bench: Workbench, kind: Kind) -> None:
 
     head, folder = _lora_head(kind), bench.folder(f"lora/{bench.name_of(kind)}")
     task = {"AutoModelForSequenceClassification": "SEQ_CLS", "AutoModelForSeq2SeqLM": "SEQ_2_SEQ_LM"}.get(head)
-    targets = list(FAMILIES[kind.family].lora_targets) or ["word_embeddings"]
+    targets = list(LORA_TARGETS.get(kind.family, FAMILIES[kind.family].lora_targets)) or ["word_embeddings"]
+    if kind.spells:
+        targets = ["highways.0.gate", "highways.0.transform"]
     config = LoraConfig(task_type=task, r=4, lora_alpha=16, target_modules=targets)
     base = bench.model(kind, head)
     before = bench.outputs(base, bench.batch(kind, head))
