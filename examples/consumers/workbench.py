@@ -28,7 +28,7 @@ SMALL: dict[str, Any] = {
     "cell_size": 40,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
-    "intermediate_size": 48,
+    "intermediate_size": 128,
     "max_position_embeddings": 48,
     "initializer_range": 0.2,  # so large that every part of a fresh model shows in its outputs
 }
