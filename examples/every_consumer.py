@@ -14,7 +14,9 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before the client is imported; the process that speaks to the Hub has its own
+os.environ.setdefault(
+    "HF_HUB_OFFLINE", "1"
+)  # before the client is imported; the process that speaks to the Hub has its own
 
 from examples.consumers.consumer import Consumer
 from examples.consumers.ecosystem_page import Cell, update, with_letters

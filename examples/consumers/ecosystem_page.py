@@ -1,6 +1,6 @@
-"""The table as it stands in docs/ecosystem.md, between markers; `python -m examples.consumers.ecosystem_page --check` compares.
+"""The table of docs/ecosystem.md, between markers; `python -m examples.consumers.ecosystem_page --check` compares it.
 
-What runs is `examples/every_consumer.py --markdown`, which writes the page only when nothing failed; the check, of seconds, tells
+`examples/every_consumer.py --markdown` writes it, and only when nothing failed. The check takes seconds and runs no consumer: it tells
 whether families and consumers are still those of the page.
 """
 
@@ -31,7 +31,9 @@ def with_letters(table: Mapping[str, Mapping[str, Cell]]) -> tuple[dict[str, dic
     notes = dict.fromkeys(cell.note for cells in table.values() for cell in cells.values() if cell.note)
     letters = dict(zip(notes, [*string.ascii_lowercase, *string.ascii_uppercase], strict=False))
     marked = {
-        consumer: {kind: f"{cell.word} {letters[cell.note]}" if cell.note else cell.word for kind, cell in cells.items()}
+        consumer: {
+            kind: f"{cell.word} {letters[cell.note]}" if cell.note else cell.word for kind, cell in cells.items()
+        }
         for consumer, cells in table.items()
     }
     return marked, {letter: note for note, letter in letters.items()}

@@ -144,13 +144,13 @@ def without_bertkit(bench: Workbench, kind: Kind) -> None:
     for head in kind.heads:
         found = said[str(bench.checkpoint(kind, head))]
         assert "error" not in found, found["error"]
-        assert not found["warnings"], found["warnings"]
+        assert not found["warnings"], f"{found['class']} warned: {found['warnings']}"
         assert found["module"].startswith("transformers_modules.") and found["flag"] and found["answer"]
         assert_close(found["outputs"], bench.outputs(bench.model(kind, head), bench.batch(kind, head)))
     if has_native(kind):
         found = said[str(exported(bench, kind))]
         assert "error" not in found, found["error"]
-        assert not found["warnings"], found["warnings"]
+        assert not found["warnings"], f"{found['class']} warned: {found['warnings']}"
         assert found["module"].startswith("transformers.models.") and not found["flag"]
         _assert_same_scores(found["outputs"], _scores(bench, kind), bench.batch(kind, kind.own_head))
 
@@ -184,7 +184,11 @@ def _ask_elsewhere(bench: Workbench) -> dict[str, dict[str, Any]]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "PYTHONPATH"))}
     with serving(hub):
         its_own = {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "home"), "HF_HUB_DISABLE_XET": "1"}
-        its_own |= {"HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1,localhost", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+        its_own |= {
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "NO_PROXY": "127.0.0.1,localhost",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        }
         files = ["--json", str(folder / "said.json"), "--outputs", str(folder / "outputs.safetensors")]
         command = [sys.executable, "-c", _REFUSING, str(WITHOUT_BERTKIT), *names, *files]
         done = subprocess.run(command, cwd=folder, env=kept | its_own, capture_output=True, text=True, timeout=600)

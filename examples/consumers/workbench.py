@@ -1,4 +1,4 @@
-"""What every consumer is tried on: a checkpoint of each kind of model with each of its heads, inputs, and numbers to compare."""
+"""What consumers are tried on: checkpoints of each kind of model with each of its heads, inputs, and numbers to compare."""
 
 import logging
 import warnings
