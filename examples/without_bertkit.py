@@ -69,7 +69,8 @@ def answer(auto_class: str, model: Any, tokenizer: Any) -> str:
     encoded = tokenizer(text, return_tensors="pt")
     spells = encoded["input_ids"].dim() > 2  # characters instead of token ids, which the pipeline of tokens cannot read
     if auto_class in PIPELINES and not (spells and auto_class == "AutoModelForTokenClassification"):
-        ask: Any = transformers.pipeline(PIPELINES[auto_class], model=model, tokenizer=tokenizer)  # type: ignore[call-overload]
+        make: Any = transformers.pipeline
+        ask = make(PIPELINES[auto_class], model=model, tokenizer=tokenizer)
         if auto_class == "AutoModelForMaskedLM":
             return str(ask(text.replace("story", tokenizer.mask_token))[0]["sequence"])
         if auto_class == "AutoModelForCausalLM":

@@ -6,6 +6,7 @@ on the weights from state to state.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -94,7 +95,7 @@ class RecurrentLayer(GradientCheckpointingLayer):
     """
 
     cell: Any
-    make_cell = staticmethod(build_cell)
+    make_cell: Callable[..., nn.Module] = staticmethod(build_cell)
 
     def __init__(
         self, cell_type: str, input_size: int, hidden_size: int, *, dropout: float = 0.0, weight_dropout: float = 0.0

@@ -1,7 +1,8 @@
 """The table of docs/ecosystem.md, between markers; `python -m examples.consumers.ecosystem_page --check` compares it.
 
-`examples/every_consumer.py --markdown` writes it, and only when nothing failed. The check takes seconds and runs no consumer: it tells
-whether families and consumers are still those of the page.
+`examples/every_consumer.py --markdown` writes it, and only when nothing failed. The check runs no
+consumer and takes seconds: it tells whether families, consumers and reasons are still
+those of the page.
 """
 
 import argparse

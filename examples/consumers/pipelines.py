@@ -6,7 +6,7 @@ Question answering and translation, which have no pipeline since transformers 5,
 from typing import Any
 
 import torch
-from transformers import pipeline
+import transformers
 
 from bertkit import Predictor
 from examples.consumers.workbench import TEXTS, Kind, Workbench
@@ -15,7 +15,8 @@ NEW_TOKENS = 6
 
 
 def _pipeline(bench: Workbench, kind: Kind, task: str, head: str, **options: Any) -> Any:
-    return pipeline(task, model=str(bench.checkpoint(kind, head)), device="cpu", **options)
+    make: Any = transformers.pipeline
+    return make(task, model=str(bench.checkpoint(kind, head)), device="cpu", **options)
 
 
 def fill_mask(bench: Workbench, kind: Kind) -> None:

@@ -38,7 +38,12 @@ def _trainer(bench: Workbench, kind: Kind, output: Path, model_settings: Mapping
 
     head = _head_with_loss(kind)
     rows = _rows(bench.batch(kind, head, labels=True), times=4)
-    defaults = {"max_steps": 4, "per_device_train_batch_size": len(TEXTS), "save_steps": 2, "logging_steps": 1}
+    defaults: dict[str, Any] = {
+        "max_steps": 4,
+        "per_device_train_batch_size": len(TEXTS),
+        "save_steps": 2,
+        "logging_steps": 1,
+    }
     quiet = {"disable_tqdm": True, "report_to": "none", "use_cpu": True}
     arguments = TrainingArguments(str(output), learning_rate=RATE, **(defaults | quiet | settings))
     model = load_model(bench.checkpoint(kind, head), head, **model_settings).train()

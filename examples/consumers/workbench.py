@@ -210,9 +210,7 @@ def assert_close(
     assert found.keys() == expected.keys(), f"{sorted(found)} are not {sorted(expected)}"
     for name, tensor in expected.items():
         assert tensor.isfinite().all(), f"{name} is not finite"
-        torch.testing.assert_close(
-            found[name], tensor, atol=tolerance, rtol=tolerance, msg=lambda text, name=name: f"{name}: {text}"
-        )
+        torch.testing.assert_close(found[name], tensor, atol=tolerance, rtol=tolerance, msg=f"{name}: {{}}".format)
 
 
 def assert_differ(found: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor]) -> None:
