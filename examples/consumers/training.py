@@ -11,8 +11,8 @@ from bertkit.models import FAMILIES, load_model
 from examples.consumers.workbench import TEXTS, Kind, Workbench, assert_close, assert_differ, assert_equal
 
 RATE = 0.01
-# Of the families whose layers are recurrent, which peft adapts not: what else is linear. Of others, all their layers; and the
-# embeddings where they are all there is, or not shared.
+# What is linear in a family whose layers are recurrent, which peft does not adapt, and whose embeddings are shared. Of other
+# families all layers are adapted, and the embeddings where no layer can be.
 LORA_TARGETS = {"rnn_seq2seq": ("bridge", "attention.query", "key", "readout")}
 
 
