@@ -5,9 +5,10 @@
 #   make test         the tests, but for those that need minutes; PYTEST_ARGS="-k packing" is passed on
 #   make test-all     all tests, hypothesis drawing new inputs each time
 #   make chaos        kill a pretraining 50 times and compare it with one left alone
-#   make check        linter, formatter, types, and whether docs/api.md and README's table are what the code says
+#   make check        linter, formatter, types, and whether docs/api.md and the tables of README and docs/ecosystem.md are the code's
 #   make format       put the sources into the house format
 #   make docs         write docs/api.md and the README's table of families anew
+#   make ecosystem    every family through everything that reads checkpoints; writes the table of docs/ecosystem.md
 #   make bench        bertkit beside its peers; writes docs/benchmarks.md
 #
 # Tests read real text from the folder that BERTKIT_DATA names, and skip what needs it where it is not set.
@@ -17,7 +18,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help quickstart test test-all chaos check format docs bench
+.PHONY: help quickstart test test-all chaos check format docs ecosystem bench
 
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
@@ -49,6 +50,7 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/python docs/generate_api.py --check
 	$(BIN)/python docs/generate_families.py --check
+	$(BIN)/python -m examples.consumers.ecosystem_page --check
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
@@ -57,6 +59,9 @@ format: $(INSTALLED)
 docs: $(INSTALLED)
 	$(BIN)/python docs/generate_api.py
 	$(BIN)/python docs/generate_families.py
+
+ecosystem: $(INSTALLED)
+	$(BIN)/python -m examples.every_consumer --markdown docs/ecosystem.md
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/run.py

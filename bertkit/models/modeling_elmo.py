@@ -434,6 +434,7 @@ class ElmoForPreTraining(ElmoPreTrainedModel):
         super().__init__(config)
         if config.token_input == "characters":
             self._tied_weights_keys = {}
+        self.loss_type = "ForCausalLM"  # by which transformers' Trainer knows that a row has one label less than tokens
         self.model = ElmoModel(config)
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.lm_head = nn.Linear(config.hidden_size // 2, config.vocab_size)

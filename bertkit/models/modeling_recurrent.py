@@ -6,6 +6,7 @@ on the weights from state to state.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -58,7 +59,8 @@ def init_cell(cell: nn.Module) -> bool:
     if not isinstance(cell, (nn.RNNBase, LstmVariant)):
         return False
     size = cell.hidden_size
-    forget_gate = size * {nn.LSTM: 1, PeepholeLstm: 1, CoupledLstm: 0}.get(type(cell), -1)
+    forget_gates = {nn.LSTM: 1, PeepholeLstm: 1, CoupledLstm: 0}
+    forget_gate = size * next((gate for kind, gate in forget_gates.items() if isinstance(cell, kind)), -1)
     for name, parameter in cell.named_parameters(recurse=False):
         if name.startswith("weight"):
             init.uniform_(parameter, -1 / math.sqrt(size), 1 / math.sqrt(size))
@@ -93,6 +95,7 @@ class RecurrentLayer(GradientCheckpointingLayer):
     """
 
     cell: Any
+    make_cell: Callable[..., nn.Module] = staticmethod(build_cell)
 
     def __init__(
         self, cell_type: str, input_size: int, hidden_size: int, *, dropout: float = 0.0, weight_dropout: float = 0.0
@@ -100,7 +103,7 @@ class RecurrentLayer(GradientCheckpointingLayer):
         super().__init__()
         self.dropout = LockedDropout(dropout)
         self.weight_dropout = Dropout(weight_dropout)
-        self.cell = build_cell(cell_type, input_size, hidden_size)
+        self.cell = self.make_cell(cell_type, input_size, hidden_size)
 
     def forward(
         self, hidden_states: torch.Tensor, sequences: PackedRows | None = None, *state: torch.Tensor

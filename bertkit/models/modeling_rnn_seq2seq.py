@@ -18,6 +18,7 @@ The Transformer keeps encoder, decoder and attention (the dot product, scaled) a
 Left out here: Luong's input feeding, which would make dot and general as sequential as additive is, and Bahdanau's maxout.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -147,6 +148,15 @@ class RnnSeq2SeqConfig(PreTrainedConfig):
         check_token_ids(self, "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
 
 
+class AttentionScore(nn.Linear):
+    """Additive attention's last product, with one vector."""
+
+    def forward(self, energies: torch.Tensor) -> torch.Tensor:
+        """Map (batch, source, hidden) to (batch, source, 1)."""
+        # Copied, because a product with one vector rounds by where in memory that lies, and loaded weights lie anywhere.
+        return F.linear(energies, self.weight.clone())
+
+
 class RnnSeq2SeqAttention(nn.Module):
     """Scores of the source's states for a state of the decoder, by `config.attention_type`; and what is found."""
 
@@ -154,7 +164,7 @@ class RnnSeq2SeqAttention(nn.Module):
         super().__init__()
         is_additive = config.attention_type == "additive"
         self.query = nn.Linear(config.hidden_size, config.hidden_size, bias=False) if is_additive else None
-        self.score = nn.Linear(config.hidden_size, 1, bias=False) if is_additive else None
+        self.score = AttentionScore(config.hidden_size, 1, bias=False) if is_additive else None
 
     def forward(
         self, states: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, source_mask: torch.Tensor | None
@@ -171,10 +181,8 @@ class RnnSeq2SeqAttention(nn.Module):
             The contexts (batch, seq, encoder) and the weights (batch, seq, source), with seq 1 if additive.
         """
         if self.query is not None and self.score is not None:
-            # Copied, because a product with one vector rounds by where in memory that lies, and loaded weights lie anywhere.
-            weight = self.score.weight.clone()
             energies = (self.query(states).unsqueeze(1) + keys).tanh()  # (batch, source, hidden)
-            scores = F.linear(energies, weight).transpose(1, 2)  # (batch, 1, source)
+            scores = self.score(energies).transpose(1, 2)  # (batch, 1, source)
         else:
             scores = states @ keys.transpose(1, 2)  # (batch, seq, source)
         if source_mask is not None:
@@ -214,6 +222,27 @@ def cell_step(cell_type: str, share: torch.Tensor, recurrent: torch.Tensor, stat
     return output_gate.sigmoid() * cell.tanh(), cell
 
 
+class Steps:
+    """What makes of torch's cell one that is called with a function, which takes its steps.
+
+    The function runs inside the cell's forward, because accelerate has weights that are offloaded there, and only there.
+    """
+
+    def forward(self, take: Callable[..., tuple[torch.Tensor, ...]], *inputs: Any) -> tuple[torch.Tensor, ...]:
+        """Return `take(cell, *inputs)`."""
+        return take(self, *inputs)
+
+
+_STEPPED_CELLS: dict[str, Any] = {
+    name: type(f"Stepped{cell.__name__}", (Steps, cell), {}) for name, cell in TORCH_CELLS.items()
+}
+
+
+def stepped_cell(cell_type: str, input_size: int, hidden_size: int) -> nn.Module:
+    """Make the cell of `build_cell`, called with a function that takes its steps."""
+    return _STEPPED_CELLS[cell_type](input_size, hidden_size, batch_first=True)
+
+
 class RnnSeq2SeqEncoderLayer(GradientCheckpointingLayer):
     """A cell in one direction or both."""
 
@@ -250,6 +279,8 @@ class ContextLayer(RecurrentLayer):
 class AttentiveLayer(RecurrentLayer):
     """A decoder's first layer that looks at the source before every step."""
 
+    make_cell = staticmethod(stepped_cell)
+
     def __init__(self, config: RnnSeq2SeqConfig) -> None:
         super().__init__(config.cell_type, config.embedding_size + config.encoder_width, config.hidden_size)
         self.cell_type = config.cell_type
@@ -277,7 +308,19 @@ class AttentiveLayer(RecurrentLayer):
         Returns:
             (batch, seq, hidden), the contexts (batch, seq, encoder), the weights (batch, seq, source), and the last state.
         """
-        cell = self.cell
+        return self.cell(self._take_steps, hidden_states, is_token, keys, values, source_mask, *state)
+
+    def _take_steps(
+        self,
+        cell: Any,
+        hidden_states: torch.Tensor,
+        is_token: torch.Tensor | None,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        source_mask: torch.Tensor | None,
+        *state: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
+        """Run all steps with the weights of the cell; arguments and results are those of `forward`."""
         sizes = [hidden_states.shape[-1], values.shape[-1]]
         by_embedding, by_context = cell.weight_ih_l0.split(sizes, dim=1)
         shares = F.linear(hidden_states, by_embedding, cell.bias_ih_l0)  # of all steps at once

@@ -1,0 +1,82 @@
+"""Every family through everything that reads checkpoints: the table of examples/consumers/, cell by cell."""
+
+import dataclasses
+import logging
+import re
+
+import pytest
+
+from examples import every_consumer
+from examples.consumers import ecosystem_page
+from examples.consumers.table import CONSUMERS
+from examples.consumers.workbench import KINDS, Workbench, no_warnings
+
+DEAREST = [("torch.compile", kind) for kind in ("rnn_seq2seq", "elmo, characters", "gpt, norms last")]
+CELLS = [
+    pytest.param(consumer, kind, marks=[pytest.mark.slow] if (consumer, kind) in DEAREST else [])
+    for consumer in CONSUMERS
+    for kind in KINDS
+    if CONSUMERS[consumer].left_out(kind, KINDS[kind]) is None
+]
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    return Workbench(tmp_path_factory.mktemp("bench"), KINDS, compiler="aot_eager")
+
+
+@pytest.mark.parametrize(("consumer", "kind"), CELLS)
+def test_a_consumer_does_with_a_checkpoint_what_the_page_claims(bench, consumer, kind):
+    CONSUMERS[consumer].take(bench, KINDS[kind])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_torchs_own_compiler_changes_no_number(tmp_path, kind):
+    CONSUMERS["torch.compile"].take(Workbench(tmp_path, KINDS, compiler="inductor"), KINDS[kind])
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind", "head"),
+    [
+        ("runs/answers/best", "bert", "AutoModelForQuestionAnswering"),
+        ("runs/multi30k/best", "transformer", "AutoModelForSeq2SeqLM"),
+    ],
+)
+def test_the_pages_lines_answer_and_translate(bench, capsys, folder, kind, head):
+    [lines] = [
+        code
+        for code in re.findall(r"```python\n(.*?)```", ecosystem_page.PAGE.read_text(), re.DOTALL)
+        if folder in code
+    ]
+    exec(lines.replace(folder, str(bench.checkpoint(KINDS[kind], head))), {})
+    said = capsys.readouterr().out.splitlines()
+    if kind == "bert":
+        assert said[0] and said[0] in "nobody in the village knew the river well"
+    else:
+        assert [line.split(" -> ")[0] for line in said] == ["a man rides a bicycle", "two dogs play"]
+
+
+def test_a_failure_is_printed_with_its_reason_and_ends_the_script_with_1(monkeypatch, capsys):
+    def fail(bench, kind):
+        raise AssertionError("the numbers differ")
+
+    broken = {"torch.compile": dataclasses.replace(CONSUMERS["torch.compile"], check=fail)}
+    monkeypatch.setattr(every_consumer, "CONSUMERS", broken)
+    monkeypatch.setattr("sys.argv", ["every_consumer", "--only", "static"])
+    assert every_consumer.main() == 1
+    printed = capsys.readouterr()
+    assert re.search(r"torch.compile +FAILED", printed.out)
+    assert "torch.compile, static: AssertionError: the numbers differ" in printed.err
+
+
+def test_what_a_library_warns_of_fails_a_check_unless_it_is_named():
+    for message in ("The model 'X' is not supported for y", "Some weights are strange"):
+        with pytest.raises(AssertionError, match="it warned"), no_warnings("Some parameters"):
+            logging.getLogger("transformers.pipelines").warning(message)
+    with no_warnings("Some parameters"):
+        logging.getLogger("transformers.pipelines").warning("Some parameters are on the disk")
+
+
+def test_the_page_shows_the_consumers_and_families_of_today():
+    assert ecosystem_page.is_up_to_date()
