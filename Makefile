@@ -17,6 +17,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# A file is tested by one process, two files at a time by two: PYTEST_ARGS="-n 0" tests them one after the other.
+IN_PARALLEL := -n 2 --dist loadfile
 
 .PHONY: help quickstart test test-all chaos check format docs ecosystem bench
 
@@ -36,10 +38,10 @@ quickstart: $(INSTALLED)
 test test-all: export HF_HUB_OFFLINE = 1
 
 test: $(INSTALLED)
-	$(BIN)/pytest -m 'not slow' $(PYTEST_ARGS)
+	$(BIN)/pytest -m 'not slow' $(IN_PARALLEL) $(PYTEST_ARGS)
 
 test-all: $(INSTALLED)
-	$(BIN)/pytest --hypothesis-profile 'new inputs' $(PYTEST_ARGS)
+	$(BIN)/pytest --hypothesis-profile 'new inputs' $(IN_PARALLEL) $(PYTEST_ARGS)
 
 chaos: $(INSTALLED)
 	$(BIN)/python -m tests.training.chaos --kills 50

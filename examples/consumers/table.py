@@ -1,6 +1,6 @@
 """The table of consumers: what reads checkpoints of bertkit, what is claimed of it, and who is left out and why."""
 
-from examples.consumers import loading, pipelines, training
+from examples.consumers import exports, loading, pipelines, training
 from examples.consumers.consumer import Consumer
 
 _LABELS_TEXTS = "AutoModelForSequenceClassification"
@@ -101,6 +101,16 @@ CONSUMERS: dict[str, Consumer] = {
         "exported, it is a class of transformers' own, loads without a flag, and says the same",
         loading.native_export,
         unfit=dict.fromkeys(("rnn", "static", "elmo", "rnn_seq2seq"), _NO_NATIVE),
+    ),
+    "onnxruntime": Consumer(
+        "exported with its own head, it says the same of what its tokenizer makes of texts, and nearly so in eight bits",
+        exports.onnx,
+        unfit=dict.fromkeys(("rnn_seq2seq", "transformer"), "writes token by token, in a loop that no graph holds"),
+    ),
+    "sentence-transformers": Consumer(
+        "exported, `encode` gives the means of the last states",
+        exports.sentence_transformers,
+        unfit=dict.fromkeys(("rnn_seq2seq", "transformer"), "reads a source and a target, and has no vector of a text"),
     ),
     "without bertkit": Consumer(
         "in a process that cannot import bertkit all heads load with `trust_remote_code` and say the same, and a native "

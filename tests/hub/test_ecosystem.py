@@ -11,7 +11,10 @@ from examples.consumers import ecosystem_page
 from examples.consumers.table import CONSUMERS
 from examples.consumers.workbench import KINDS, Workbench, no_warnings
 
-DEAREST = [("torch.compile", kind) for kind in ("rnn_seq2seq", "elmo, characters", "gpt, norms last")]
+DEAREST = [
+    *(("torch.compile", kind) for kind in ("rnn_seq2seq", "elmo, characters", "gpt, norms last")),
+    *(("onnxruntime", kind) for kind in KINDS if kind not in ("bert", "static")),  # test_onnx_export.py has them all
+]
 CELLS = [
     pytest.param(consumer, kind, marks=[pytest.mark.slow] if (consumer, kind) in DEAREST else [])
     for consumer in CONSUMERS

@@ -52,7 +52,7 @@ def write_tokenizer(tokenizer: Any, folder: Path, *, with_segments: bool, paddin
     save_tokenizer(tokenizer, folder)
     loaded = AutoTokenizer.from_pretrained(folder)
     for texts in probes(tokenizer):
-        ours, theirs = (dict(candidate(*texts)) for candidate in (tokenizer, loaded))
+        ours, theirs = (dict(candidate(*texts, verbose=False)) for candidate in (tokenizer, loaded))
         if ours != theirs:
             raise ConfigError(
                 f"the checkpoint's tokenizer gives other ids when AutoTokenizer loads it beside the exported model (for "
