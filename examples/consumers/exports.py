@@ -19,7 +19,7 @@ def _exported(bench: Workbench, kind: Kind, head: str, target: str, *options: st
 
 
 def onnx(bench: Workbench, kind: Kind) -> None:
-    """Exported to ONNX, onnxruntime says the same of what the exported tokenizer makes of texts, and nearly so in eight bits."""
+    """Exported to ONNX, it says the same of what the exported tokenizer makes of texts, and nearly so in eight bits."""
     import onnxruntime
 
     folder = _exported(bench, kind, kind.own_head, "onnx", "--int8", "true")
