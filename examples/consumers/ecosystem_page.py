@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 PAGE = Path(__file__).parents[2] / "docs" / "ecosystem.md"
-LIBRARIES = ("transformers", "torch", "peft", "accelerate", "safetensors", "huggingface_hub")
+LIBRARIES = (
+    *("transformers", "torch", "peft", "accelerate", "safetensors", "huggingface_hub", "onnxruntime"),
+    "sentence-transformers",
+)
 _TABLE = re.compile(r"(?<=<!-- consumers: made by every_consumer.py -->\n).*?(?=<!-- consumers end -->)", re.DOTALL)
 _VERSIONS = re.compile(r"Checked with .*?\n\n", re.DOTALL)
 
