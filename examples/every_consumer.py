@@ -78,12 +78,16 @@ def main() -> int:
     arguments = parser.parse_args()
     kinds = {name: KINDS[name] for name in arguments.only}
     if arguments.checkpoint is not None:
-        from bertkit.hub.checkpoints import saved_family
+        from bertkit.hub.checkpoints import read_config, saved_family
 
+        if not (arguments.checkpoint / "config.json").is_file():
+            parser.error(f"{arguments.checkpoint} has no config.json, so it is no checkpoint")
         family = saved_family(arguments.checkpoint)
         if family is None:
             parser.error(f"{arguments.checkpoint} holds no model of a family of bertkit")
-        kinds = {family: Kind(family, source=arguments.checkpoint)}
+        settings = {name: value for name, value in read_config(arguments.checkpoint).items() if name == "token_input"}
+        kind = Kind(family, settings, source=arguments.checkpoint)
+        kinds = {"elmo, characters" if kind.spells else family: kind}
     if arguments.markdown and (len(kinds) < len(KINDS) or len(arguments.consumer) < len(CONSUMERS)):
         parser.error("--markdown writes the whole table; leave the other options out")
     with tempfile.TemporaryDirectory() as temporary:

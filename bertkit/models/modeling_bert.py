@@ -205,7 +205,10 @@ class BertEncoderPreTrainedModel(PreTrainedModel):
             init.copy_(module.weight, waves)
         elif isinstance(module, nn.Linear) and module is encoder.layers[0].attention.qkv:
             queries_and_keys, values = module.weight.split([2 * width, width])
-            queries_and_keys = queries_and_keys + neighbour_queries_and_keys(width, heads)
+            neighbours = neighbour_queries_and_keys(width, heads).to(
+                module.weight.device
+            )  # "meta" for what is offloaded
+            queries_and_keys = queries_and_keys + neighbours
             init.copy_(module.weight, torch.cat([queries_and_keys, values]))
 
     def get_output_embeddings(self) -> nn.Linear | None:

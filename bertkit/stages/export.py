@@ -2,7 +2,8 @@
 
 import importlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -112,7 +113,20 @@ def export(options: "Namespace") -> None:
     checkpoint = checkpoint_folder(options.checkpoint)
     disable_progress_bar()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with written_aside(folder) as aside:
+    with written_aside(folder) as aside, _without_load_reports():
         said = importlib.import_module(target.module).write(checkpoint, aside, options)
     if not options.quiet:
         print(f"{folder}: {said}")
+
+
+@contextmanager
+def _without_load_reports() -> Iterator[None]:
+    """Keep back transformers' tables of weights that are left out or missing: outputs are compared before anything is kept."""
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)

@@ -65,8 +65,10 @@ def text_classification(bench: Workbench, kind: Kind) -> None:
     expected = bench.outputs(bench.model(kind, head), bench.batch(kind, head))["logits"].softmax(-1)
     for guesses, probabilities in zip(classify(TEXTS, top_k=None, batch_size=len(TEXTS)), expected, strict=True):
         found = {guess["label"]: guess["score"] for guess in guesses}
-        for label, probability in zip(("LABEL_0", "LABEL_1"), probabilities.tolist(), strict=True):
-            assert abs(found[label] - probability) < 1e-5
+        names = [classify.model.config.id2label[label] for label in range(len(probabilities))]
+        assert list(found) == sorted(names, key=lambda name: -found[name])
+        for name, probability in zip(names, probabilities.tolist(), strict=True):
+            assert abs(found[name] - probability) < 1e-5
 
 
 def token_classification(bench: Workbench, kind: Kind) -> None:
@@ -79,7 +81,7 @@ def token_classification(bench: Workbench, kind: Kind) -> None:
         best = bench.outputs(bench.model(kind, head), batch)["logits"][0].argmax(-1)
         tokens = [place for place, token in enumerate(batch["input_ids"][0].tolist()) if token not in special]
         assert [(one["index"], one["entity"]) for one in found] == [
-            (place, f"LABEL_{int(best[place])}") for place in tokens
+            (place, tag.model.config.id2label[int(best[place])]) for place in tokens
         ]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from bertkit.hub.checkpoints import saved_auto_class
 from bertkit.models import FAMILIES, ElmoCharacterTokenizer, build_config, build_model, load_model
 from bertkit.tokenization import TokenizerArguments, load_any_tokenizer, save_tokenizer, train_tokenizer
 
@@ -123,7 +124,7 @@ class Workbench:
         if key not in self._checkpoints:
             folder = self.folder(f"checkpoints/{key[0]}-{head.removeprefix('AutoModel') or 'Base'}-{seed}")
             torch.manual_seed(seed)
-            model = self._fresh_model(kind, head) if kind.source is None else load_model(kind.source, head)
+            model = self._fresh_model(kind, head) if kind.source is None else _with_head(kind.source, head)
             model.save_pretrained(folder)
             save_tokenizer(self._new_tokenizer(kind), folder)
             self._checkpoints[key] = folder
@@ -195,6 +196,20 @@ class Workbench:
         with torch.no_grad():
             said = model(**batch)
         return {name: value.float() for name, value in said.items() if torch.is_tensor(value)}
+
+
+def _with_head(source: Path, head: str) -> Any:
+    """Load a checkpoint with a head, fresh where it has no weights of it; then for two labels, as `_labels` are."""
+    if head == saved_auto_class(source):
+        return load_model(source, head).eval()
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it reports what is fresh, which is no fault of what is tried
+    try:
+        options = {"num_labels": 2, "problem_type": None, "ignore_mismatched_sizes": True}
+        return load_model(source, head, **options).eval()
+    finally:
+        logger.setLevel(level)
 
 
 def assert_equal(found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> None:

@@ -6,11 +6,21 @@ import re
 
 import pytest
 
+from bertkit.models import build_config, build_model
+from bertkit.tokenization import save_tokenizer
 from examples import every_consumer
 from examples.consumers import ecosystem_page
 from examples.consumers.table import CONSUMERS
 from examples.consumers.workbench import KINDS, Workbench, no_warnings
 
+SMALL_BERT = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 48,
+    "initial_attention": "neighbours",
+}
 DEAREST = [
     *(("torch.compile", kind) for kind in ("rnn_seq2seq", "elmo, characters", "gpt, norms last")),
     *(("onnxruntime", kind) for kind in KINDS if kind not in ("bert", "static")),  # test_onnx_export.py has them all
@@ -71,6 +81,27 @@ def test_a_failure_is_printed_with_its_reason_and_ends_the_script_with_1(monkeyp
     printed = capsys.readouterr()
     assert re.search(r"torch.compile +FAILED", printed.out)
     assert "torch.compile, static: AssertionError: the numbers differ" in printed.err
+
+
+def test_ones_own_checkpoint_is_taken_through_with_the_heads_and_labels_it_has_and_fresh_ones(
+    bench, tmp_path, monkeypatch, capsys
+):
+    labels = dict(enumerate(("bad", "so-so", "good")))
+    config = build_config("bert", **SMALL_BERT, vocab_size=len(bench.words), id2label=labels, pooling="mean")
+    build_model(config, "AutoModelForSequenceClassification").save_pretrained(tmp_path / "best")
+    save_tokenizer(bench.words, tmp_path / "best")
+    consumers = ("fill-mask", "feature-extraction", "text-classification", "token-classification")
+    named = [f"pipeline {name}" for name in consumers] + ["question answering", "half precision", "device_map"]
+    monkeypatch.setattr("sys.argv", ["every_consumer", "--checkpoint", str(tmp_path / "best"), "--consumer", *named])
+    assert every_consumer.main() == 0, capsys.readouterr().err
+    assert re.findall(r"  (\w+)$", capsys.readouterr().out, re.MULTILINE) == ["bert", *["ok"] * len(named)]
+
+
+def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["every_consumer", "--checkpoint", str(tmp_path / "none")])
+    with pytest.raises(SystemExit, match="2"):
+        every_consumer.main()
+    assert "none has no config.json, so it is no checkpoint" in capsys.readouterr().err
 
 
 def test_what_a_library_warns_of_fails_a_check_unless_it_is_named():

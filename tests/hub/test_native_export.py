@@ -411,6 +411,8 @@ def test_the_command_writes_what_loads_without_bertkit(tmp_path, tokenizer, caps
     assert {name: rows.tolist() for name, rows in batch.items()} == {
         name: rows.tolist() for name, rows in result["batch"].items()
     }
+    longest = model.config.max_position_embeddings
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").model_max_length == longest
     real = batch["attention_mask"].bool() if result["logits"].dim() == 3 else slice(None)
     torch.testing.assert_close(result["logits"][real], model(**batch).logits[real], atol=1e-5, rtol=1e-5)
     if head != "AutoModelForCausalLM":

@@ -7,13 +7,14 @@ import sys
 import numpy as np
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from bertkit import cli
 from bertkit.models import FAMILIES
 from bertkit.models.modeling_recurrent import CELLS
 from bertkit.models.tokenization_elmo import ElmoCharacterTokenizer
 from bertkit.stages import export
-from bertkit.tokenization import TokenizerArguments, train_tokenizer
+from bertkit.tokenization import TokenizerArguments, frame_texts, train_tokenizer
 from tests.features.made_up import FAMILIES_OF_ONE_TEXT, WORDS
 from tests.hub.conftest import WITHOUT_BERTKIT
 from tests.hub.exported_models import HEADS, VOCABULARY, small_model, written
@@ -174,6 +175,22 @@ def test_eight_bits_are_smaller_and_what_is_said_of_them_is_so(tmp_path, tokeniz
     assert "library_name: onnx\npipeline_tag: text-classification\n" in card and "`token_type_ids`" in card
     trace = [word for word in (b"site-packages", b".py", str(tmp_path).encode()) if word in session_bytes(tmp_path)]
     assert not trace
+
+
+@pytest.mark.parametrize(("family", "longest"), [("gpt", 64), ("bert", 64), ("rnn", None)])
+def test_its_tokenizer_cuts_texts_to_what_the_graph_takes_and_pads_on_the_right(tmp_path, tokenizer, family, longest):
+    model, reader = small_model(family, "AutoModel"), tokenizer
+    if family == "gpt":
+        reader = frame_texts(tokenizer, begin_token_id=2, end_token_id=None)
+        assert reader.padding_side == "left"
+    written(model, tmp_path / "ours", reader)
+    assert command(tmp_path / "ours", "--to", "onnx", "--quiet", "true", "--output", tmp_path / "out") == 0
+    loaded = AutoTokenizer.from_pretrained(tmp_path / "out")
+    batch = loaded([" ".join(TEXTS) * 9, TEXTS[0]], padding=True, truncation=True, return_tensors="np")
+    assert batch["attention_mask"][1, 0] and not batch["attention_mask"][1, -1]
+    assert batch["input_ids"].shape[1] == longest or (longest is None and batch["input_ids"].shape[1] > 64)
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
+    assert session.run(["last_hidden_state"], dict(batch))[0].shape[:2] == batch["input_ids"].shape
 
 
 def session_bytes(tmp_path):

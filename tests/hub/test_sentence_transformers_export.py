@@ -23,6 +23,7 @@ sentence_transformers = pytest.importorskip("sentence_transformers")
 # Family, head and settings of a checkpoint; what transformers' class for it is, None where it has none.
 CHECKPOINTS = {
     "bert": ("bert", "AutoModelForMaskedLM", {}, "BertModel"),
+    "bert that labels texts": ("bert", "AutoModelForSequenceClassification", {"pooling": "mean"}, "BertModel"),
     "gpt": ("gpt", "AutoModelForCausalLM", {"norm_first": True}, "GPT2Model"),
     "gpt, norms last": ("gpt", "AutoModel", {"norm_first": False, "intermediate_size": 64}, "OpenAIGPTModel"),
     "gpt, its own way": ("gpt", "AutoModel", {"norm_first": False, "intermediate_size": 24}, None),
@@ -69,7 +70,9 @@ def checkpoints(tmp_path_factory, tokenizer):
         if name == "elmo that spells":
             reader = ElmoCharacterTokenizer(max_characters=12)
         elif family == "gpt":
-            reader = frame_texts(tokenizer, begin_token_id=2, end_token_id=3)
+            goes_on = head == "AutoModelForCausalLM"  # after a beginning, which is padded on the left
+            reader = frame_texts(tokenizer, begin_token_id=2, end_token_id=None if goes_on else 3)
+            assert reader.padding_side == ("left" if goes_on else "right")
         model = small_model(family, head, vocab_size=len(tokenizer), **settings)
         folders[name] = written(model, tmp_path_factory.mktemp("checkpoint"), reader)
     return folders
@@ -144,6 +147,18 @@ def test_half_precision_is_written_in_single_which_features_are_computed_in(tmp_
     np.testing.assert_allclose(
         encoded(tmp_path / "out", TEXTS), features(tmp_path / "half", TEXTS), atol=1e-5, rtol=1e-5
     )
+
+
+def test_nothing_is_said_of_weights_that_are_left_out_and_what_is_written_is_the_same_each_time(
+    tmp_path, checkpoints, capfd
+):
+    capfd.readouterr()
+    for name in ("one", "other"):
+        assert command(checkpoints["bert that labels texts"], "--quiet", "true", "--output", tmp_path / name) == 0
+    said = capfd.readouterr()
+    assert not said.out and "REPORT" not in said.err
+    one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "other"))
+    assert one == other
 
 
 def refused(tmp_path, capsys, checkpoint, *arguments):

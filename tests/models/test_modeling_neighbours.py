@@ -55,6 +55,17 @@ def test_all_other_weights_are_those_of_the_same_seed_with_random_attention():
     assert torch.equal(random[changed[1]][values], neighbours[changed[1]][values])
 
 
+def test_weights_that_are_left_on_the_disk_are_not_drawn_anew(tmp_path):
+    model = fresh_model("neighbours")
+    model.save_pretrained(tmp_path / "whole")
+    placed = {"device_map": "auto", "max_memory": {"cpu": 100_000}, "offload_folder": tmp_path / "offloaded"}
+    offloaded = load_model(tmp_path / "whole", "AutoModelForMaskedLM", **placed).eval()
+    assert offloaded.model.layers[0].attention.qkv.weight.is_meta
+    ids = torch.arange(5, 25)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(offloaded(ids).logits, model(ids).logits)
+
+
 def test_positions_start_as_large_as_tokens():
     embeddings = fresh_model("neighbours").model.embeddings
     tokens, positions = (

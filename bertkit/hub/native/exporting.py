@@ -29,6 +29,8 @@ class Exported:
     native_class: str
     """The class of transformers that it then is."""
     parameters: int
+    max_length: int | None
+    """The longest row in tokens that it takes; None: any."""
     differences: dict[str, float]
     """Precision -> largest difference of the outputs on a padded batch."""
     notes: list[str]
@@ -65,6 +67,7 @@ def export_native(folder: Path, output: Path, auto_class: str | None = None) -> 
         auto_class=auto_class,
         native_class=type(native).__name__,
         parameters=native.num_parameters(),
+        max_length=getattr(config, "max_position_embeddings", None),
         differences=differences(
             load_checkpoint(folder, auto_class, dtype=torch.float32),
             loaded,

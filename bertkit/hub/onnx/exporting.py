@@ -44,6 +44,8 @@ class ExportedOnnx:
     outputs: list[str]
     """Names of what it returns."""
     parameters: int
+    max_length: int | None
+    """The longest row in tokens that it takes; None: any."""
     expected: list[Expected]
     """The batches that were compared, with the checkpoint's outputs."""
     difference: float
@@ -116,7 +118,15 @@ def export_onnx(folder: Path, output: Path, auto_class: str | None = None, *, sp
             f"{folder} and its ONNX graph differ by up to {difference:.1e} on padded batches, where outputs reach "
             f"{largest:.1e}, and {TOLERANCE:.0e} of that is allowed; nothing is kept"
         )
-    return ExportedOnnx(auto_class, list(traced), outputs, parameters, expected, difference)
+    return ExportedOnnx(
+        auto_class,
+        inputs=list(traced),
+        outputs=outputs,
+        parameters=parameters,
+        max_length=getattr(config, "max_position_embeddings", None),
+        expected=expected,
+        difference=difference,
+    )
 
 
 def _batch(

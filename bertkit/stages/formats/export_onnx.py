@@ -43,7 +43,6 @@ def write(checkpoint: Path, folder: Path, options: "Namespace") -> str:
     Raises:
         ValueError: no graph holds what the model does, or tokenizers differ.
     """
-    from bertkit.hub.checkpoints import saved_family
     from bertkit.hub.onnx.exporting import MODEL_FILE, export_onnx
     from bertkit.hub.onnx.quantising import quantise_onnx
     from bertkit.tokenization import spells_words
@@ -55,7 +54,8 @@ def write(checkpoint: Path, folder: Path, options: "Namespace") -> str:
         tokenizer,
         folder,
         with_segments="token_type_ids" in exported.inputs,
-        padding_side="right" if saved_family(checkpoint) == "rnn" else None,
+        max_length=exported.max_length,
+        padding_side="right",
     )
     differences = (
         f"Largest difference of its outputs from the checkpoint's on two padded batches {exported.difference:.1e}"

@@ -54,6 +54,7 @@ def write(checkpoint: Path, folder: Path, options: "Namespace") -> str:
     Raises:
         ValueError: a checkpoint without features or tokenizer, a pooling that sentence-transformers has not, or other vectors.
     """
+    import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, Transformer
     from sentence_transformers.sentence_transformer.modules import Pooling as PoolingModule
@@ -72,11 +73,17 @@ def write(checkpoint: Path, folder: Path, options: "Namespace") -> str:
     if ours.config.is_encoder_decoder:
         raise ConfigError(f"{checkpoint} translates and has no features; give a model that reads one text")
     max_length = choose_max_length(ours, tokenizer, None, pairs=False)
-    with tempfile.TemporaryDirectory() as parts:
+    with tempfile.TemporaryDirectory() as parts, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # of a pooler that transformers' class has and the checkpoint has not; no vector shows it
         encoder = _encoder(checkpoint, Path(parts))
         encoder.save_pretrained(parts)
-        tokenizer.model_max_length = max_length
-        write_tokenizer(tokenizer, Path(parts), with_segments=hasattr(encoder.config, "type_vocab_size"))
+        write_tokenizer(
+            tokenizer,
+            Path(parts),
+            with_segments=hasattr(encoder.config, "type_vocab_size"),
+            max_length=max_length,
+            padding_side="right",  # a GPT-2 counts its positions from the first column, be it padding or not
+        )
         modules: list[Any] = [Transformer(parts), PoolingModule(encoder.config.hidden_size, mode)]
         if options.normalize:
             modules.append(Normalize())

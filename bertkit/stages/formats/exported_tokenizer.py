@@ -25,13 +25,16 @@ def load_checkpoint_tokenizer(checkpoint: Path) -> "PreTrainedTokenizerBase | No
     return tokenizer
 
 
-def write_tokenizer(tokenizer: Any, folder: Path, *, with_segments: bool, padding_side: str | None = None) -> None:
+def write_tokenizer(
+    tokenizer: Any, folder: Path, *, with_segments: bool, max_length: int | None, padding_side: str | None = None
+) -> None:
     """Write a tokenizer, and make sure that what plain AutoTokenizer loads gives the same ids.
 
     Args:
         tokenizer: the checkpoint's; None writes nothing. What it gives is changed as the next two say.
         folder: the export's, whose config.json is written.
         with_segments: whether the exported model takes token_type_ids.
+        max_length: the longest text in tokens that the exported model takes, to which `truncation=True` cuts; None: any.
         padding_side: where the exported model can have padding; None: as the tokenizer has it.
 
     Raises:
@@ -47,6 +50,8 @@ def write_tokenizer(tokenizer: Any, folder: Path, *, with_segments: bool, paddin
     if with_segments:
         names.insert(1, "token_type_ids")
     tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names
+    if max_length is not None:
+        tokenizer.model_max_length = min(tokenizer.model_max_length, max_length)
     if padding_side is not None:
         tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = padding_side
     save_tokenizer(tokenizer, folder)
