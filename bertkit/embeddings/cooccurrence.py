@@ -194,11 +194,16 @@ def _merge(runs: list[Path], folder: Path, places: np.ndarray, *, quiet: bool) -
 
 def _merged(runs: Sequence[Path]) -> Iterator[tuple[np.ndarray, int]]:
     """Yield the entries of all runs in order, equal keys added up, a block at a time; and how many entries were read for it."""
-    maps = [np.memmap(run, _ENTRY, "r") for run in runs]
-    at = [0] * len(maps)
-    length = max(_BLOCK // len(maps), 1)
-    while any(position < len(run) for position, run in zip(at, maps, strict=True)):
-        blocks = [run[position : position + length] for position, run in zip(at, maps, strict=True)]
+    # Each block is read and its file closed again: there may be more runs than a process may have files open, and what is
+    # mapped would count as the process's memory.
+    sizes = [run.stat().st_size // _ENTRY.itemsize for run in runs]
+    at = [0] * len(runs)
+    length = max(_BLOCK // len(runs), 1)
+    while at != sizes:
+        blocks = [
+            np.fromfile(run, _ENTRY, count=length, offset=position * _ENTRY.itemsize)
+            for run, position in zip(runs, at, strict=True)
+        ]
         # Whatever lies up to the first end of a block is complete: what follows in every run is behind it.
         last = min(int(block["key"][-1]) for block in blocks if len(block))
         taken = [block[: np.searchsorted(block["key"], last, side="right")] for block in blocks]

@@ -1,5 +1,6 @@
 """Weighted counts equal those of a naive loop, however little memory there is."""
 
+import resource
 import tracemalloc
 from collections import Counter
 from itertools import pairwise
@@ -81,6 +82,21 @@ def test_another_seed_groups_the_same_counts_otherwise(tmp_path):
     assert np.array_equal(matrices[0].rows, matrices[1].rows)
     assert not np.array_equal(matrices[0].rows, matrices[2].rows)
     assert as_dict(matrices[0]) == as_dict(matrices[2])
+
+
+def test_there_may_be_more_runs_than_open_files(tmp_path):
+    text = np.arange(2000) % 50
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    whole.mkdir()
+    parted.mkdir()
+    expected = as_dict(count_cooccurrences(iter([text]), 50, whole, window=40))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 20, hard))
+    try:
+        matrix = count_cooccurrences(iter([text]), 50, parted, window=40, max_pairs=1)  # 40 runs, one a distance
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert as_dict(matrix) == pytest.approx(expected, rel=1e-6)
 
 
 def test_memory_does_not_grow_with_the_text(tmp_path, monkeypatch):
