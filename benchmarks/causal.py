@@ -7,7 +7,6 @@ The same size (4 layers of 256, 4 heads, vocabulary 8192, output layer tied, flo
 torch's modules, fused attention, fused AdamW, random places of one long row of tokens, no padding, clipped gradients.
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +32,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="optimizer steps of a turn")
     arguments = parser.parse_args()
     if arguments.side:
-        train_side(arguments)
+        meter = Meter(warmup_steps=2, steps=arguments.steps, rounds=arguments.rounds)
+        train_side(arguments.side, WORK[arguments.work[0]][1], arguments.folder, meter)
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -46,21 +46,19 @@ def main() -> None:
     report(results, arguments, corpus=corpus, steps=arguments.steps, rounds=arguments.rounds)
 
 
-def train_side(arguments: argparse.Namespace) -> None:
+def train_side(side: str, dropout: float, folder: Path, meter: Meter) -> None:
     from transformers import DataCollatorForLanguageModeling, GPT2Config, GPT2LMHeadModel
 
     from bertkit.models import build_config, build_model
     from bertkit.objectives.causal import CausalArguments, CausalObjective
     from bertkit.tokenization import load_tokenizer
 
-    _, dropout = WORK[arguments.work[0]]
-    meter = Meter(warmup_steps=2, steps=arguments.steps, rounds=arguments.rounds)
-    tokenizer = load_tokenizer(arguments.folder / "tokenizer")
-    text = arguments.folder / "paragraphs.txt"
-    if arguments.side == "plain loop":
+    tokenizer = load_tokenizer(folder / "tokenizer")
+    text = folder / "paragraphs.txt"
+    if side == "plain loop":
         with private_stdout():
             train_plainly(text, tokenizer, meter, dropout)
-    elif arguments.side == OURS:
+    elif side == OURS:
         objective = CausalObjective(CausalArguments(block_size=BLOCK_SIZE), tokenizer)
         shape = build_config(
             "gpt",

@@ -9,7 +9,6 @@ on the machine weighs less on them than on the clock on the wall. Counted are wh
 warm-up; not counted are the preparation of the data, evaluation and saving.
 """
 
-import argparse
 import json
 import statistics
 import tempfile
@@ -61,7 +60,8 @@ def main() -> None:
     parser.add_argument("--warmup_steps", type=int, default=2, help="steps before the first turn")
     arguments = parser.parse_args()
     if arguments.side:
-        train_side(arguments)
+        meter = Meter(warmup_steps=arguments.warmup_steps, steps=arguments.steps, rounds=arguments.rounds)
+        train_side(arguments.side, WORK[arguments.work[0]], arguments.folder, meter)
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -115,18 +115,16 @@ def format_table(results: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(rows)
 
 
-def train_side(arguments: argparse.Namespace) -> None:
+def train_side(side: str, work: Work, folder: Path, meter: Meter) -> None:
     from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, DataCollatorForLanguageModeling
 
     from bertkit.models import build_config, build_model
     from bertkit.objectives.masked import MaskedArguments, MaskedObjective
     from bertkit.tokenization import load_tokenizer
 
-    work, folder = WORK[arguments.work[0]], arguments.folder
-    meter = Meter(warmup_steps=arguments.warmup_steps, steps=arguments.steps, rounds=arguments.rounds)
     tokenizer = load_tokenizer(folder / "tokenizer")
     text = folder / f"{work.text}.txt"
-    if arguments.side == "bertkit":
+    if side == "bertkit":
         objective = MaskedObjective(MaskedArguments(block_size=BLOCK_SIZE, next_sentence=work.next_sentence), tokenizer)
         shape = build_config("bert", "mini", vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
         model = build_model(shape, objective.auto_class)

@@ -47,7 +47,9 @@ def train_transformers(
     import datasets
     from transformers import Trainer, TrainingArguments
 
+    dataset = datasets.Dataset.from_dict(dict(examples))
     with output_folder() as folder:
+        meter.data_is_ready()
         Trainer(
             model=model,
             args=TrainingArguments(
@@ -62,7 +64,7 @@ def train_transformers(
                 use_cpu=True,
                 dataloader_pin_memory=False,  # it only warns where there is no GPU
             ),
-            train_dataset=datasets.Dataset.from_dict(dict(examples)),
+            train_dataset=dataset,
             data_collator=lambda chosen: meter.batch(lambda: collate(chosen)),
         ).train()
 
@@ -99,6 +101,7 @@ def train_bertkit(
     data = DataArguments(train=str(text), documents=documents, cache_dir=str(text.parent / "cache"))
     store = TokenStore.build(load_documents(data.train, data), tokenizer, data, quiet=True)
     with output_folder() as folder:
+        meter.data_is_ready()
         Trainer(
             model,
             MeteredBatches(objective, store, batch_size=BATCH_SIZE, training=True),

@@ -159,9 +159,10 @@ def compare(title: str, rounds: list[dict[str, Figures]], goals: Mapping[str, fl
     return {"title": title, "peers": peers, "sides": sides}
 
 
-def verdict(ratio: float, goal: float) -> str:
-    """Return the goal, and whether it is reached."""
-    return f"{goal} × {'reached' if ratio >= goal else 'missed'}"
+def verdict(ratio: float, goal: float, *, at_most: bool = False) -> str:
+    """Return the goal, which is to be reached or, with `at_most`, not to be exceeded, and whether it is."""
+    is_reached = ratio <= goal if at_most else ratio >= goal
+    return f"{goal} × {'reached' if is_reached else 'missed'}"
 
 
 def ratio_table(results: Mapping[str, Mapping[str, Any]]) -> str:
@@ -240,6 +241,9 @@ class Meter:
         self.reports = sys.stdout
         self.requests = 0
         self.turn: Figures | None = None
+
+    def data_is_ready(self) -> None:
+        """Take note that all that is left is to make a trainer and to train; here it is of no interest."""
 
     def batch(self, collate: Callable[[], Any]) -> Any:
         """Return the batch that `collate` makes; a trainer asks for each of its batches here."""
