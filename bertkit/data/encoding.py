@@ -28,6 +28,7 @@ from bertkit.data.errors import DataError
 from bertkit.data.readers import END_OF_DOCUMENT
 from bertkit.data.sentences import cut_paragraph, normalise, split_sentences
 from bertkit.data.store_files import token_dtype
+from bertkit.data.word_ids import Encoded, WordIds, is_word_by_word
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -106,6 +107,7 @@ class _Encoder:
         self._tokenizer = Tokenizer.from_str(spec.tokenizer_json)
         self._tokenizer.encode_special_tokens = True  # a "[MASK]" in the text is text
         self._dtype = token_dtype(spec.vocab_size)
+        self._word_ids = WordIds(self._tokenizer, self._dtype) if is_word_by_word(spec.tokenizer_json) else None
         self._mode = spec.mode
         self._language = spec.language
 
@@ -124,24 +126,30 @@ class _Encoder:
             start = end
         sentences += split_sentences(chunk.paragraphs[start:], mode=self._mode, language=self._language)
         try:
-            encodings = self._tokenizer.encode_batch_fast(sentences, add_special_tokens=False)
+            token_ids, lengths = self._encode(sentences)
         except Exception as error:  # tokenizers has no narrower class
             raise DataError(f"the tokenizer cannot encode the text near {sentences[0][:60]!r}: {error}") from None
-        lengths = np.fromiter(map(len, encodings), np.int64, len(encodings))
         ends = lengths.cumsum()
-        num_tokens = int(lengths.sum())
-        flat_ids = chain.from_iterable(encoding.ids for encoding in encodings)
         kept = sentences if lengths.all() else [s for s, length in zip(sentences, lengths, strict=True) if length]
         num_words = np.fromiter((len(sentence.split()) for sentence in kept), np.int64, len(kept))
         sentence_bytes = np.fromiter((len(normalise(sentence).encode()) + 1 for sentence in kept), "<u4", len(kept))
         return EncodedChunk(
-            token_ids=np.fromiter(flat_ids, self._dtype, num_tokens),
+            token_ids=token_ids,
             sentence_ends=ends[lengths > 0],
             document_ends=np.concatenate([[0], ends])[document_ends],
             sentence_bytes=sentence_bytes,
             num_words=int(num_words.sum()),
             num_bytes=len("".join(kept).encode()),
         )
+
+    def _encode(self, sentences: list[str]) -> Encoded:
+        encoded = None if self._word_ids is None else self._word_ids.encode(sentences)
+        if encoded is not None:
+            return encoded
+        encodings = self._tokenizer.encode_batch_fast(sentences, add_special_tokens=False)
+        lengths = np.fromiter(map(len, encodings), np.int64, len(encodings))
+        flat_ids = chain.from_iterable(encoding.ids for encoding in encodings)
+        return Encoded(np.fromiter(flat_ids, self._dtype, int(lengths.sum())), lengths)
 
 
 def cut_into_chunks(documents: Documents) -> Iterator[Chunk]:

@@ -37,6 +37,7 @@ from .modeling_heads import (
     ForSequenceClassification,
     ForTokenClassification,
 )
+from .modeling_linear import Linear
 from .modeling_losses import IGNORED, cross_entropy
 from .modeling_padding import untrained_token
 from .modeling_projected_lstm import ProjectedLSTM
@@ -437,7 +438,7 @@ class ElmoForPreTraining(ElmoPreTrainedModel):
         self.loss_type = "ForCausalLM"  # by which transformers' Trainer knows that a row has one label less than tokens
         self.model = ElmoModel(config)
         self.dropout = Dropout(config.hidden_dropout_prob)
-        self.lm_head = nn.Linear(config.hidden_size // 2, config.vocab_size)
+        self.lm_head = Linear(config.hidden_size // 2, config.vocab_size)
         self.post_init()
 
     @can_return_tuple

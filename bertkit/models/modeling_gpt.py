@@ -36,6 +36,7 @@ from .modeling_heads import (
     ForTokenClassification,
 )
 from .modeling_layers import SelfAttention, TransformerLayer
+from .modeling_linear import Linear
 from .modeling_losses import cross_entropy
 from .modeling_padding import untrained_token
 
@@ -226,7 +227,7 @@ class GptForCausalLM(GptPreTrainedModel, GenerationMixin):
     def __init__(self, config: GptConfig) -> None:
         super().__init__(config)
         self.model = GptModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
     @can_return_tuple

@@ -34,6 +34,7 @@ from .modeling_heads import (
     ForSequenceClassification,
     ForTokenClassification,
 )
+from .modeling_linear import Linear
 from .modeling_losses import cross_entropy
 from .modeling_packed_rows import split_rows
 from .modeling_padding import untrained_token
@@ -169,7 +170,7 @@ class RnnLMHead(nn.Module):
         width = config.embedding_width if config.tie_word_embeddings else config.hidden_size
         is_projected = width != config.hidden_size
         self.projection = nn.Linear(config.hidden_size, width) if is_projected else nn.Identity()
-        self.decoder = nn.Linear(width, config.vocab_size)
+        self.decoder = Linear(width, config.vocab_size)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Map (..., hidden) to (..., vocab)."""

@@ -32,6 +32,7 @@ from .modeling_causal import causal_bias, check_length, score_dtype, token_posit
 from .modeling_checks import check_activation, check_probabilities, check_sizes, check_token_ids
 from .modeling_dropout import Dropout, draws_own_mask
 from .modeling_layers import FeedForward, SelfAttention, TransformerLayer, eager_attention
+from .modeling_linear import Linear
 from .modeling_packing import attention_bias
 from .modeling_padding import untrained_token
 from .modeling_seq2seq import EncoderDecoder, ForConditionalGeneration
@@ -476,5 +477,5 @@ class TransformerForConditionalGeneration(ForConditionalGeneration, TransformerP
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__(config)
         self.model = TransformerModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=config.output_bias)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=config.output_bias)
         self.post_init()

@@ -314,10 +314,12 @@ class Trainer:
             self.accelerator.sync_gradients = is_last  # what `no_sync` leaves alone, and DeepSpeed goes by
             with contextlib.nullcontext() if is_last else self.accelerator.no_sync(self.model):
                 outputs = self.model(**inputs, **self.carried.arguments(start, stop))
+                losses.add(outputs)
+                self.carried.add(outputs)
+                loss = outputs.loss
+                del outputs  # where the scores lay, their gradient fits
                 # The counts are the whole step's, and data parallelism averages: undo the average.
-                self.accelerator.backward(outputs.loss * self.accelerator.num_processes)
-            losses.add(outputs)
-            self.carried.add(outputs)
+                self.accelerator.backward(loss * self.accelerator.num_processes)
         self.unfreezing.forget_gradients(step)
         largest = self.arguments.max_grad_norm or math.inf  # the norm is judged, clipped or not
         losses.grad_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), largest)

@@ -52,17 +52,19 @@ def test_frozen_parameters_get_no_gradient_and_inputs_still_do():
 
 
 @pytest.mark.skipif(not modeling_linear.HAS_ONEDNN, reason="torch was built without oneDNN")
-def test_it_is_used_in_training_in_full_precision_only(monkeypatch):
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace")
+def test_it_is_used_in_full_precision_only(monkeypatch):
     layer, states, calls = Linear(8, 8), torch.zeros(100, 8), []
     quicker = modeling_linear._Linear.apply
     monkeypatch.setattr(modeling_linear._Linear, "apply", lambda *args: calls.append(1) or quicker(*args))
     layer(states)
-    assert len(calls) == 1
-    with torch.no_grad():
+    with torch.inference_mode():
         layer(states)
+    assert len(calls) == 2
     layer(states[:1])
     with torch.autocast("cpu", torch.bfloat16):
         assert layer(states).dtype == torch.bfloat16
+    torch.jit.trace(layer, states, check_trace=False)
     layer.double()(states.double())
     torch.compile(layer.float(), backend="eager")(states)
-    assert len(calls) == 1
+    assert len(calls) == 2
