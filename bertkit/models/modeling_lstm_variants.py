@@ -304,6 +304,11 @@ class CoupledLstm(LstmVariant):
 class Lstm(nn.LSTM):
     """`nn.LSTM` that is quicker on CPUs over sequences of several lengths, for which torch has no kernel but single steps."""
 
+    weight_ih_l0: torch.Tensor
+    weight_hh_l0: torch.Tensor
+    bias_ih_l0: torch.Tensor
+    bias_hh_l0: torch.Tensor
+
     def forward(self, inputs: Any, state: Any = None) -> Any:
         """Run the layers; arguments and results are those of `nn.LSTM`."""
         if not isinstance(inputs, PackedSequence) or not self._has_recurrence(inputs):
