@@ -72,7 +72,7 @@ def encode_side(arguments: argparse.Namespace) -> None:
             return extract_features(encoder, tokenizer, some, max_length=MAX_LENGTH, quiet=True)
 
     num_tokens = sum(map(len, tokenizer(texts, truncation=True, max_length=MAX_LENGTH)["input_ids"]))
-    vectors = []
+    vectors: list[np.ndarray] = []
 
     def work() -> int:
         vectors[:] = [encode(texts)]

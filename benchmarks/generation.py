@@ -9,6 +9,7 @@ random and exported to GPT-2, so that both sides must write the same tokens; tho
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from turns import OURS, answer, compare, option_parser, report, take_turns
@@ -68,7 +69,7 @@ def generate_side(arguments: argparse.Namespace) -> None:
 
     source = arguments.folder / arguments.side
     is_ours = arguments.side == OURS
-    model = load_model(source, "AutoModelForCausalLM") if is_ours else GPT2LMHeadModel.from_pretrained(source)
+    model: Any = load_model(source, "AutoModelForCausalLM") if is_ours else GPT2LMHeadModel.from_pretrained(source)
     model.eval()
     prompts = torch.randint(1, VOCAB_SIZE, (BATCH_SIZE, PROMPT_LENGTH), generator=torch.Generator().manual_seed(0))
     settings = {"max_new_tokens": NEW_TOKENS, "do_sample": False, "pad_token_id": 0}

@@ -16,11 +16,11 @@ from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .modeling_dropout import Dropout
-from .modeling_lstm_variants import CoupledLstm, LstmVariant, PeepholeLstm
+from .modeling_lstm_variants import CoupledLstm, Lstm, LstmVariant, PeepholeLstm
 from .modeling_packed_rows import PackedRows
 from .modeling_state import LayerState
 
-TORCH_CELLS: dict[str, Any] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+TORCH_CELLS: dict[str, Any] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": Lstm}
 CELLS: dict[str, Any] = {**TORCH_CELLS, "peephole_lstm": PeepholeLstm, "coupled_lstm": CoupledLstm}
 
 

@@ -170,7 +170,7 @@ class RnnLMHead(nn.Module):
         width = config.embedding_width if config.tie_word_embeddings else config.hidden_size
         is_projected = width != config.hidden_size
         self.projection = nn.Linear(config.hidden_size, width) if is_projected else nn.Identity()
-        self.decoder = Linear(width, config.vocab_size)
+        self.decoder: nn.Linear = Linear(width, config.vocab_size)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Map (..., hidden) to (..., vocab)."""

@@ -165,6 +165,27 @@ def test_products_of_onednn_give_outputs_and_gradients_of_double_precision(varia
 
 
 @needs_onednn
+@pytest.mark.parametrize("lengths", several_lengths, ids=str)
+@pytest.mark.parametrize("with_state", [True, False])
+def test_sequences_of_several_lengths_go_through_an_lstm_as_through_torchs(lengths, with_state, monkeypatch):
+    cell, sequences, state, direction = long_sequences(modeling_lstm_variants.Lstm, lengths)
+    plain = nn.LSTM(48, 192).double()
+    plain.load_state_dict(cell.state_dict())
+    taken, take = [], modeling_lstm_variants.LstmRecurrence.apply
+    monkeypatch.setattr(modeling_lstm_variants.LstmRecurrence, "apply", lambda *args: taken.append(1) or take(*args))
+    if with_state:
+        got = gradients_of(cell, sequences, state, direction)
+        doubles = [[value.double() for value in values] for values in (sequences, state)]
+        expected = gradients_of(plain, *doubles, direction.double())
+    else:
+        packed = pack_sequence(sequences)
+        got, expected = [cell(packed)[0].data], [plain(packed.double())[0].data]
+    assert len(taken) == (len(set(lengths)) > 1)  # those of one length have a kernel
+    for ours, theirs in zip(got, expected, strict=True):
+        torch.testing.assert_close(ours, theirs.float(), rtol=1e-5, atol=2e-6 * theirs.abs().max().item() + 1e-6)
+
+
+@needs_onednn
 @every_variant
 def test_products_of_onednn_do_not_depend_on_where_weights_lie(variant):
     cell, sequences, state, direction = long_sequences(variant, several_lengths[1])
