@@ -161,6 +161,7 @@ class Predictor:
 
         Returns:
             For each input what it was and what the model says, with probabilities; the fields are those of a predictions file.
+            What is generated has the `log_probability` of the whole, as the model gives it before any temperature, in nats.
 
         Raises:
             ValueError: an input of another kind.
@@ -240,6 +241,8 @@ class Predictor:
         import torch
         from tqdm import tqdm
 
+        from bertkit.evaluation.likelihood import log_probabilities_to_end
+
         arguments, results = self.arguments, []
         drawn = {"do_sample": True, "temperature": arguments.temperature, "top_p": arguments.top_p}
         how = drawn if arguments.temperature else {"do_sample": False}
@@ -254,8 +257,12 @@ class Predictor:
                     num_beams=arguments.num_beams,
                     pad_token_id=self.tokenizer.pad_token_id,
                 )
-            new = generated[0, encoded["input_ids"].shape[1] :]
-            results.append({"text": text, "prediction": self.tokenizer.decode(new, skip_special_tokens=True)})
+                length = encoded["input_ids"].shape[1]
+                new = generated[:, length:]
+                logits = self.model(generated[:, :-1]).logits[:, length - 1 :]
+            [log_probability] = log_probabilities_to_end(logits, new, self.model.config.eos_token_id).tolist()
+            prediction = self.tokenizer.decode(new[0], skip_special_tokens=True)
+            results.append({"text": text, "prediction": prediction, "log_probability": round(log_probability, 6)})
         return results
 
     def _translate(self, sources: Sequence[str]) -> list[dict[str, Any]]:
@@ -272,4 +279,7 @@ class Predictor:
             max_source_length=arguments.max_length,
             quiet=self.quiet,
         )
-        return [{"text": source, "prediction": text} for source, text in zip(sources, translations, strict=True)]
+        return [
+            {"text": source, "prediction": text, "log_probability": round(log_probability, 6)}
+            for source, (text, log_probability) in zip(sources, translations, strict=True)
+        ]

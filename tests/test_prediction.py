@@ -15,7 +15,7 @@ from bertkit.tokenization import TokenizerArguments, load_tokenizer, save_tokeni
 from tests.tasks import made_up
 
 SMALL = {"num_hidden_layers": 1, "hidden_size": 32, "initializer_range": 0.3}
-OF_FAMILY = {"rnn": {"embedding_size": 24}}
+OF_FAMILY = {"rnn": {"embedding_size": 24}, "rnn_seq2seq": {"embedding_size": 24}}
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +126,19 @@ def test_a_text_without_a_mask_is_refused(save, tmp_path, capsys):
     assert "input 1, 'the film was good', has no [MASK]; put one" in capsys.readouterr().err
 
 
+def likelihood_by_steps(model, read, new, **source):
+    """Ask a model for one token after the other, and add up the log probabilities as far as the end."""
+    total = 0.0
+    for token in new.tolist():
+        given = {"decoder_input_ids": read, **source} if source else {"input_ids": read}
+        with torch.no_grad():
+            total += model(**given).logits[0, -1].log_softmax(-1)[token].item()
+        if token == model.config.eos_token_id:
+            break
+        read = torch.cat([read, torch.tensor([[token]])], 1)
+    return total
+
+
 @pytest.mark.parametrize("family", ["rnn", "gpt"])
 def test_texts_are_gone_on_with_as_generate_does(save, family):
     folder = save(family, "AutoModelForCausalLM")
@@ -134,9 +147,30 @@ def test_texts_are_gone_on_with_as_generate_does(save, family):
     model, tokenizer = load_model(folder, "AutoModelForCausalLM"), load_tokenizer(folder)
     encoded = tokenizer("the film was", return_tensors="pt", return_token_type_ids=False)
     generated = model.generate(**encoded, max_new_tokens=5, do_sample=False)[0, encoded["input_ids"].shape[1] :]
-    assert found == {"text": "the film was", "prediction": tokenizer.decode(generated, skip_special_tokens=True)}
+    assert found["text"] == "the film was"
+    assert found["prediction"] == tokenizer.decode(generated, skip_special_tokens=True)
+    assert found["log_probability"] == pytest.approx(
+        likelihood_by_steps(model, encoded["input_ids"], generated), abs=1e-4
+    )
     drawn = [Predictor(folder, max_new_tokens=9, temperature=2.0, seed=seed)(["the"])[0] for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2]
+
+
+@pytest.mark.parametrize(("family", "num_beams"), [("rnn_seq2seq", 1), ("transformer", 3)])
+def test_sources_are_translated_as_generate_does_with_their_log_probability(save, tokenizer, family, num_beams):
+    ends = {"decoder_start_token_id": tokenizer.cls_token_id, "eos_token_id": tokenizer.sep_token_id}
+    folder = save(family, "AutoModelForSeq2SeqLM", **ends)
+    model = load_model(folder, "AutoModelForSeq2SeqLM")
+    sources = ["a good film", "the story was dull and the film was bad"]
+    found = Predictor(folder, max_new_tokens=6, num_beams=num_beams)(sources)
+    for source, one in zip(sources, found, strict=True):
+        encoded = tokenizer(source, return_tensors="pt", return_token_type_ids=False)
+        generated = model.generate(**encoded, max_new_tokens=6, num_beams=num_beams, do_sample=False)[0]
+        assert one["prediction"] == tokenizer.decode(
+            generated, skip_special_tokens=True, clean_up_tokenization_spaces=True
+        )
+        start, rest = generated[None, :1], generated[1:]
+        assert one["log_probability"] == pytest.approx(likelihood_by_steps(model, start, rest, **encoded), abs=1e-4)
 
 
 def test_what_cannot_be_asked_is_said_in_one_line(save, tmp_path, capsys):

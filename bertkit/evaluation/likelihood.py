@@ -78,6 +78,29 @@ def token_log_probabilities(logits: torch.Tensor, token_ids: torch.Tensor) -> to
     return logits.gather(-1, token_ids[..., None]).squeeze(-1) - logits.logsumexp(-1)
 
 
+def log_probabilities_to_end(
+    logits: torch.Tensor, token_ids: torch.Tensor, end: int | list[int] | None
+) -> torch.Tensor:
+    """Add up the log probabilities of each row's tokens, as far as the first one that ends it, that one included.
+
+    Args:
+        logits: (rows, seq, vocab), before each token.
+        token_ids: (rows, seq) int64, of any kind behind the end.
+        end: the token that ends a row, or several; None where no token does.
+
+    Returns:
+        (rows,) float32, in nats.
+
+    >>> logits = torch.zeros(2, 3, 4)  # every token has the probability 1/4
+    >>> (log_probabilities_to_end(logits, torch.tensor([[1, 3, 0], [1, 1, 1]]), 3).exp() ** -1).tolist()
+    [16.0, 64.0]
+    """
+    ends = torch.tensor([] if end is None else end, dtype=token_ids.dtype, device=token_ids.device)
+    is_end = torch.isin(token_ids, ends).long()
+    behind = is_end.cumsum(-1) - is_end > 0
+    return token_log_probabilities(logits, token_ids).masked_fill(behind, 0.0).sum(-1)
+
+
 def causal_likelihoods(
     model: PreTrainedModel,
     texts: Sequence[TokenIds],

@@ -11,8 +11,18 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from bertkit.evaluation.likelihood import log_probabilities_to_end
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+class Translation(NamedTuple):
+    """What a model makes of a source."""
+
+    text: str
+    log_probability: float
+    """Of the whole translation, its end included, as the model gives it; in nats."""
 
 
 class Score(NamedTuple):
@@ -35,7 +45,7 @@ def translate(
     batch_size: int = 64,
     max_source_length: int | None = None,
     quiet: bool = False,
-) -> list[str]:
+) -> list[Translation]:
     """Translate texts, those of about equal length together.
 
     Args:
@@ -58,22 +68,19 @@ def translate(
     if positions is not None:
         max_new_tokens = min(max_new_tokens, positions - 1)  # one is the token that a translation starts from
     order = np.argsort([-len(ids) for ids in encoded], kind="stable")
-    translations = [""] * len(sources)
+    translations: dict[int, Translation] = {}
     for start in tqdm(range(0, len(order), batch_size), desc="translating", unit="batch", disable=quiet):
         numbers = order[start : start + batch_size].tolist()
         batch = tokenizer.pad({"input_ids": [encoded[number] for number in numbers]}, return_tensors="pt")
-        generated = model.generate(
-            input_ids=batch["input_ids"].to(model.device),
-            attention_mask=batch["attention_mask"].to(model.device),
-            num_beams=num_beams,
-            do_sample=False,
-            max_new_tokens=max_new_tokens,
-        )
+        source = {name: batch[name].to(model.device) for name in ("input_ids", "attention_mask")}
+        generated = model.generate(**source, num_beams=num_beams, do_sample=False, max_new_tokens=max_new_tokens)
+        logits = model(**source, decoder_input_ids=generated[:, :-1]).logits
+        log_probabilities = log_probabilities_to_end(logits, generated[:, 1:], model.config.eos_token_id)
         # Marks of punctuation move to their words, as text has them and as sacrebleu expects it.
         texts = tokenizer.batch_decode(generated, skip_special_tokens=True, clean_up_tokenization_spaces=True)
-        for number, text in zip(numbers, texts, strict=True):
-            translations[number] = text
-    return translations
+        for number, text, log_probability in zip(numbers, texts, log_probabilities.tolist(), strict=True):
+            translations[number] = Translation(text, log_probability)
+    return [translations[number] for number in range(len(sources))]
 
 
 def score_translations(translations: Sequence[str], references: Sequence[str], *, lowercase: bool) -> list[Score]:

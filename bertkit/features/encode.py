@@ -100,6 +100,8 @@ class FeatureExtractor:
         pairs: bool = False,
     ) -> None:
         self.settings = FeatureSettings() if settings is None else settings
+        self.num_texts = 0
+        """Texts so far."""
         self.num_cut = 0
         """Texts that were cut so far."""
         self.num_without_token = 0
@@ -174,6 +176,7 @@ class FeatureExtractor:
                 bar.update(int(examples.lengths[of_batch].sum()))
         without_token = examples.without_token()
         vectors[without_token] = np.nan
+        self.num_texts += len(texts)
         self.num_cut += examples.num_cut
         self.num_without_token += int(without_token.sum())
         return Vectors(vectors, offsets, examples.words)

@@ -208,7 +208,7 @@ def _write_folder(
             num_processes=processes.num_processes,
             advance=bar.update,
         )
-    extractor.warn_of_losses(source.num_texts)
+    extractor.warn_of_losses(extractor.num_texts)  # of a run that goes on, or that has others beside it, not all
     processes.wait_for_everyone()
     return writer.finish() if processes.is_main_process else (0, 0)
 

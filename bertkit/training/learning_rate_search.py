@@ -1,7 +1,8 @@
 """A learning rate by trying: Smith 2017's range test (https://arxiv.org/abs/1506.01186), its choice and its picture.
 
 The rate rises exponentially from step to step. As long as it is too low the loss stays where it is, then it falls, and from
-some rate on it grows. What is chosen is the rate at which it falls most steeply, seen over the logarithm of the rate.
+some rate on it grows. What is chosen is the rate at which it falls most steeply, seen over the logarithm of the rate, once it
+has left the level that it began at for good: before that it falls and rises only because batches differ.
 """
 
 import csv
@@ -19,6 +20,10 @@ _MEMORY = 0.9
 """Weight of what was before in that mean."""
 _WIDTH = 3.0
 """Standard deviation of the bell that the curve is smoothed with, in steps: 14 of them are a factor of 10 in the rate."""
+_AT_FIRST = 14
+"""Steps whose mean loss is the level that the test began at: a factor of 10 in the rate."""
+_LEFT = 0.2
+"""Share of the way from that level to the lowest loss behind which the level is left."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,9 @@ class Curve:
         return smoothed
 
     def chosen(self) -> float:
-        """Return the rate at which the smoothed loss falls most steeply before it is lowest, to two digits.
+        """Return the rate at which the smoothed loss falls most steeply, to two digits.
+
+        Looked at are the steps from the last one at the level of the first steps to the lowest one.
 
         Raises:
             ValueError: it never falls.
@@ -53,8 +60,11 @@ class Curve:
                 f"training.learning_rate find: the loss of {len(self.losses)} steps at rates from {LOWEST:g} on never fell; "
                 "give a number"
             )
+        level = np.mean(self.losses[:_AT_FIRST])
+        at_level = np.flatnonzero(smoothed[:lowest] >= level - _LEFT * (level - smoothed[lowest]))
+        left = int(at_level[-1]) if len(at_level) else 0
         slopes = np.gradient(smoothed, np.log10(self.rates))
-        return float(f"{self.rates[int(slopes[: lowest + 1].argmin())]:.2g}")
+        return float(f"{self.rates[left + int(slopes[left : lowest + 1].argmin())]:.2g}")
 
 
 def range_test(loss_at: Callable[[int, float], float]) -> Curve:

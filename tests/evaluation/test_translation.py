@@ -15,19 +15,22 @@ TEXTS = ["a dog barks .", "he didn't see it, did he?", "two men", "a very long w
 class Echo:
     """A translator that gives back its source."""
 
-    config = SimpleNamespace(max_position_embeddings=64)
+    config = SimpleNamespace(max_position_embeddings=64, eos_token_id=None)
     device = torch.device("cpu")
 
     def generate(self, input_ids, attention_mask, num_beams, do_sample, max_new_tokens):
         assert max_new_tokens <= 63 and not do_sample
         return input_ids
 
+    def __call__(self, input_ids, attention_mask, decoder_input_ids):
+        return SimpleNamespace(logits=torch.zeros(*decoder_input_ids.shape, 200))
+
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_translations_stand_in_the_order_of_the_sources_with_punctuation_at_its_word(batch_size):
     tokenizer = train_tokenizer([TEXTS], TokenizerArguments(vocab_size=200, min_frequency=1), quiet=True)
     translations = translate(Echo(), tokenizer, TEXTS, batch_size=batch_size, quiet=True)
-    assert translations == [
+    assert [translation.text for translation in translations] == [
         "a dog barks.",
         "he didn't see it, did he?",
         "two men",

@@ -144,6 +144,16 @@ def test_a_killed_run_goes_on_and_ends_with_the_bits_of_an_unbroken_one(checkpoi
     assert content(tmp_path / "killed") == content(tmp_path / "unbroken")
 
 
+def test_a_run_that_goes_on_counts_the_cut_texts_among_those_it_encoded(checkpoint, folder, caplog):
+    options = ["--shard_rows", "7", "--max_length", "8", "--quiet"]
+    assert main(command(checkpoint, folder, *options)) == 0
+    (folder / "out" / "index.json").unlink()
+    (folder / "out" / "features-00003.npy").unlink()  # the texts 21 to 27; one of them is long
+    caplog.clear()
+    assert main(command(checkpoint, folder, *options)) == 0
+    assert " of 7 texts were cut to 8 tokens" in caplog.text
+
+
 def test_shards_do_not_depend_on_how_many_processes_share_the_work(checkpoint, tokenizer, tmp_path):
     texts = [(text,) for text in TEXTS]
     extractor = FeatureExtractor(load_encoder(checkpoint), tokenizer)

@@ -36,6 +36,13 @@ def test_noise_does_not_lead_far_from_it():
     assert 1 / 3 < noisy.chosen() / 1e-3 < 3
 
 
+def test_what_batches_differ_by_is_no_fall():
+    clean = falling_at(1e-3)
+    hard = [4.0 if 16 <= step < 22 else 0.0 for step in range(STEPS)]  # behind these batches it falls more steeply
+    curve = Curve(clean.rates, [loss + more for loss, more in zip(clean.losses, hard, strict=True)])
+    assert curve.chosen() == clean.chosen()
+
+
 def test_a_loss_that_only_grows_gives_no_rate():
     curve = falling_at(1e-3)
     with pytest.raises(ValueError, match=r"training\.learning_rate find: .* never fell; give a number"):

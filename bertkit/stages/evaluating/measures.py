@@ -191,7 +191,7 @@ def _translation(evaluated: Evaluated) -> list[str]:
     options, objective_class = evaluated.options, OBJECTIVES["seq2seq"]
     data = evaluated.data(objective_class.data_class)
     pairs = read_pairs(data.train, data.train_target, data)
-    translations = translate(
+    translated = translate(
         evaluated.model(evaluated.auto_class),
         evaluated.tokenizer,
         [source for source, _ in pairs],
@@ -200,6 +200,7 @@ def _translation(evaluated: Evaluated) -> list[str]:
         max_source_length=options.max_length,
         quiet=evaluated.quiet,
     )
+    translations = [translation.text for translation in translated]
     scores = score_translations(translations, [target for _, target in pairs], lowercase=options.lowercase)
     lines = [f"{len(pairs):,} pairs of {options.input}; beams: {options.num_beams}"]
     lines += [f"{score.name:<8}{score.value:>8.2f}   {score.signature}" for score in scores]
