@@ -110,9 +110,19 @@ def assert_same_bits(one, other):
 
 
 def assert_close(one, other, tolerance=1e-5):
-    one, other = tensors_of(one), tensors_of(other)
+    one, other = (
+        {name: _without_key_bias(name, tensor) for name, tensor in tensors_of(run).items()} for run in (one, other)
+    )
     for name, tensor in one.items():
         torch.testing.assert_close(tensor, other[name], atol=tolerance, rtol=tolerance, msg=name)
+
+
+def _without_key_bias(name, tensor):
+    """Leave the biases of keys out: they change no attention, so their gradients are rounding, and AdamW's steps are luck."""
+    if not name.endswith(("qkv.bias", "key_value.bias")) or not tensor.dim():
+        return tensor
+    *queries, _, values = tensor.chunk(3 if name.endswith("qkv.bias") else 2)
+    return torch.cat([*queries, values])
 
 
 def assert_same_course(one, other, rel=1e-5):
