@@ -109,4 +109,5 @@ def translation(bench: Workbench, kind: Kind) -> None:
     for source, found in zip(TEXTS, predict(TEXTS), strict=True):
         encoded = tokenizer(source, return_tensors="pt", return_token_type_ids=False)
         written = model.generate(**encoded, max_new_tokens=NEW_TOKENS, do_sample=False)[0]
+        assert found.pop("log_probability") < 0
         assert found == {"text": source, "prediction": tokenizer.decode(written, skip_special_tokens=True)}
