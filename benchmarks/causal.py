@@ -125,7 +125,15 @@ def one_row(text: Path, tokenizer: "PreTrainedTokenizerBase") -> "torch.Tensor":
     return torch.tensor(grouped(text, tokenizer, BLOCK_SIZE)["input_ids"]).flatten()
 
 
-def plain_gpt(vocab_size: int, dropout: float) -> "torch.nn.Module":
+def plain_gpt(
+    vocab_size: int,
+    dropout: float,
+    *,
+    hidden: int = HIDDEN,
+    layers: int = LAYERS,
+    heads: int = HEADS,
+    context: int = BLOCK_SIZE,
+) -> "torch.nn.Module":
     """Return GPT-2 of torch's modules."""
     import torch.nn.functional as F
     from torch import Tensor, arange, nn
@@ -133,28 +141,28 @@ def plain_gpt(vocab_size: int, dropout: float) -> "torch.nn.Module":
     class Block(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.attention_norm, self.feed_forward_norm = nn.LayerNorm(HIDDEN), nn.LayerNorm(HIDDEN)
-            self.qkv, self.output = nn.Linear(HIDDEN, 3 * HIDDEN), nn.Linear(HIDDEN, HIDDEN)
+            self.attention_norm, self.feed_forward_norm = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
+            self.qkv, self.output = nn.Linear(hidden, 3 * hidden), nn.Linear(hidden, hidden)
             self.feed_forward = nn.Sequential(
-                nn.Linear(HIDDEN, 4 * HIDDEN), nn.GELU(), nn.Linear(4 * HIDDEN, HIDDEN), nn.Dropout(dropout)
+                nn.Linear(hidden, 4 * hidden), nn.GELU(), nn.Linear(4 * hidden, hidden), nn.Dropout(dropout)
             )
             self.dropout = nn.Dropout(dropout)
 
         def forward(self, states: Tensor) -> Tensor:
             batch, seq, _ = states.shape
-            qkv = self.qkv(self.attention_norm(states)).view(batch, seq, 3, HEADS, HIDDEN // HEADS)
+            qkv = self.qkv(self.attention_norm(states)).view(batch, seq, 3, heads, hidden // heads)
             query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind()  # (batch, heads, seq, head_dim)
             dropped = dropout if self.training else 0.0
             context = F.scaled_dot_product_attention(query, key, value, dropout_p=dropped, is_causal=True)
-            states = states + self.dropout(self.output(context.transpose(1, 2).reshape(batch, seq, HIDDEN)))
+            states = states + self.dropout(self.output(context.transpose(1, 2).reshape(batch, seq, hidden)))
             return states + self.feed_forward(self.feed_forward_norm(states))
 
     class Gpt(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.tokens, self.positions = nn.Embedding(vocab_size, HIDDEN), nn.Embedding(BLOCK_SIZE, HIDDEN)
-            self.layers = nn.Sequential(nn.Dropout(dropout), *(Block() for _ in range(LAYERS)), nn.LayerNorm(HIDDEN))
-            self.head = nn.Linear(HIDDEN, vocab_size, bias=False)
+            self.tokens, self.positions = nn.Embedding(vocab_size, hidden), nn.Embedding(context, hidden)
+            self.layers = nn.Sequential(nn.Dropout(dropout), *(Block() for _ in range(layers)), nn.LayerNorm(hidden))
+            self.head = nn.Linear(hidden, vocab_size, bias=False)
             nn.init.normal_(self.tokens.weight, std=0.02)
             self.head.weight = self.tokens.weight
 

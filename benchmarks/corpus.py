@@ -21,16 +21,22 @@ def prepare(corpus: Path | None, folder: Path, vocab_size: int = VOCAB_SIZE) -> 
     Returns:
         What text it is.
     """
+    description = lay_text(corpus, folder)
+    size = train_tokenizer_of(folder / "paragraphs.txt", folder, vocab_size)
+    print(f"text: {description}; tokenizer of {size} tokens trained on it", flush=True)
+    return description
+
+
+def train_tokenizer_of(text: Path, folder: Path, vocab_size: int = VOCAB_SIZE) -> int:
+    """Lay a tokenizer of a text (`tokenizer`) into the folder, and return how many tokens it has."""
     from bertkit.data.arguments import DataArguments
     from bertkit.data.documents import load_documents
     from bertkit.tokenization import TokenizerArguments, save_tokenizer, train_tokenizer
 
-    description = lay_text(corpus, folder)
-    data = DataArguments(train=str(folder / "paragraphs.txt"))
+    data = DataArguments(train=str(text))
     tokenizer = train_tokenizer(load_documents(data.train, data), TokenizerArguments(vocab_size=vocab_size), quiet=True)
     save_tokenizer(tokenizer, folder / "tokenizer")
-    print(f"text: {description}; tokenizer of {len(tokenizer)} tokens trained on it", flush=True)
-    return description
+    return len(tokenizer)
 
 
 def lay_text(corpus: Path | None, folder: Path) -> str:

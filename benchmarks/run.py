@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import startup
 from pretraining import format_table
-from turns import ratio_table
+from turns import processor, ratio_table
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
@@ -68,16 +68,6 @@ def circumstances() -> dict[str, str]:
         "python": platform.python_version(),
     }
     return measured | {library: importlib.metadata.version(library) for library in LIBRARIES}
-
-
-def processor() -> str:
-    """Return the name of the processor."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 # The benchmarks

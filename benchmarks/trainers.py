@@ -34,7 +34,11 @@ def output_folder() -> Iterator[str]:
 
 
 def train_transformers(
-    model: "PreTrainedModel", examples: Mapping[str, list], collate: Callable[[list], Any], meter: Meter
+    model: "PreTrainedModel",
+    examples: Mapping[str, list],
+    collate: Callable[[list], Any],
+    meter: Meter,
+    **settings: Any,
 ) -> None:
     """Train by transformers' Trainer.
 
@@ -43,6 +47,7 @@ def train_transformers(
         examples: columns of examples made beforehand.
         collate: makes a batch of some.
         meter: measures.
+        **settings: further ones of transformers' `TrainingArguments`.
     """
     import datasets
     from transformers import Trainer, TrainingArguments
@@ -63,6 +68,7 @@ def train_transformers(
                 disable_tqdm=True,
                 use_cpu=True,
                 dataloader_pin_memory=False,  # it only warns where there is no GPU
+                **settings,
             ),
             train_dataset=dataset,
             data_collator=lambda chosen: meter.batch(lambda: collate(chosen)),

@@ -201,7 +201,7 @@ FAMILIES = {
         },
         presets=BERT_PRESETS,
         default_preset="base",
-        beside_layers={"pooler": "head"},
+        beside_layers={"pooler": "head", "final_norm": "layers.-1"},
         lora_targets=_TRANSFORMER_LINEAR,
     ),
 }

@@ -51,6 +51,13 @@ BERT_PRESETS = {
     "mini": {"num_hidden_layers": 4, "hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024},
     "small": {"num_hidden_layers": 4, "hidden_size": 512, "num_attention_heads": 8, "intermediate_size": 2048},
     "base": {"num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072},
+    "mini-pre-norm": {
+        "num_hidden_layers": 4,
+        "hidden_size": 256,
+        "num_attention_heads": 4,
+        "intermediate_size": 1024,
+        "norm_first": True,
+    },
     "large": {"num_hidden_layers": 24, "hidden_size": 1024, "num_attention_heads": 16, "intermediate_size": 4096},
 }
 
@@ -92,6 +99,9 @@ class BertEncoderConfig(PreTrainedConfig):
     initial_attention: str = "random"
     """Where the first layer looks before any training: "random" as in the paper, or "neighbours", the heads in turns at
     the token before and after, which spares short runs and small models most of the time in which the loss stands still."""
+    norm_first: bool = False
+    """Normalise what each part of a layer reads, and the sum once at the end (GPT-2, Xiong et al. 2020), instead of every sum as in
+    the paper: it learns faster from scratch and bears higher learning rates, but transformers' own BERT has no such layer."""
     layer_norm_eps: float | int = 1e-12
     """Added to the variance in every layer norm."""
     pad_token_id: int | None = 0
@@ -232,7 +242,11 @@ class BertEncoderModel(BertEncoderPreTrainedModel):
     def __init__(self, config: BertEncoderConfig, add_pooling_layer: bool = True) -> None:
         super().__init__(config)
         self.embeddings = BertEncoderEmbeddings(config)
-        self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(
+            TransformerLayer(config, norm_first=config.norm_first) for _ in range(config.num_hidden_layers)
+        )
+        has_norm = config.norm_first
+        self.final_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if has_norm else nn.Identity()
         self.pooler = BertEncoderPooler(config) if add_pooling_layer else None
         self.post_init()
 
@@ -293,7 +307,7 @@ class BertEncoderModel(BertEncoderPreTrainedModel):
         if examples is not None and wanted is not None:
             examples = examples.at(wanted)
         # Nothing reads the last layer's other positions.
-        hidden_states = self.layers[-1](hidden_states, bias, wanted, examples=examples, **kwargs)
+        hidden_states = self.final_norm(self.layers[-1](hidden_states, bias, wanted, examples=examples, **kwargs))
         pooled = None
         if self.pooler is not None and starts is not None:
             if output_positions is None:

@@ -31,6 +31,10 @@ class TrainingArguments:
     """Passes over the data to train, instead of `max_steps`."""
     max_time: str | None = None
     """Wall-clock budget to train, as "90s", "30m" or "2h", schedule included; a resumed run counts the time already spent."""
+    optimizer: Literal["adamw", "muon", "adafactor", "sgd"] = "adamw"
+    """What makes updates of gradients: "adamw"; "muon", which makes those of the layers' matrices orthogonal and trains the rest
+    by AdamW, and from scratch gets as far in fewer steps; "adafactor", which keeps a row and a column in place of
+    a matrix of squared gradients; or "sgd" with momentum."""
     learning_rate: float | Literal["find"] = 5e-4
     """Peak learning rate, reached after `warmup_steps`; "find" tries a hundred of them before the first step, from 1e-7 to 1,
     and takes the one at which the loss falls fastest. The curve is drawn in `learning_rate.png`."""
@@ -55,6 +59,10 @@ class TrainingArguments:
     """Train the head alone at first, and with each epoch, or each of so many steps, one more group of layers from the top."""
     weight_decay: float = 0.01
     """Decoupled weight decay of matrices; biases and norms are left alone."""
+    muon_rate_factor: float = 5.0
+    """How many times the learning rate the matrices are trained at that muon takes; the rest trains at the learning rate."""
+    momentum: float = 0.95
+    """Decay rate of the summed gradients of muon and sgd."""
     adam_beta1: float = 0.9
     """AdamW's decay rate of the mean gradient."""
     adam_beta2: float = 0.999
@@ -135,6 +143,8 @@ class TrainingArguments:
             )
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"training.layer_decay is {self.layer_decay}; it must be above 0 and at most 1")
+        if self.muon_rate_factor <= 0:
+            raise ValueError(f"training.muon_rate_factor is {self.muon_rate_factor}; it must be greater than 0")
         if self.lr_ratio < 1:
             raise ValueError(f"training.lr_ratio is {self.lr_ratio}; it must be at least 1")
         for name in ("max_steps", "num_train_epochs", "micro_batch_size", "logging_steps", "eval_steps", "save_steps",
@@ -142,7 +152,7 @@ class TrainingArguments:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"training.{name} is {value}; it must be greater than 0")
-        for name in ("adam_beta1", "adam_beta2"):
+        for name in ("momentum", "adam_beta1", "adam_beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"training.{name} is {getattr(self, name)}; it must be at least 0 and below 1")
         if self.adam_epsilon <= 0:

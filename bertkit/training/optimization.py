@@ -1,13 +1,16 @@
-"""AdamW with the usual decay groups, and the learning rate as a function of where the training stands."""
+"""The optimizers with the usual decay groups, and the learning rate as a function of where the training stands."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 
 from bertkit.training.arguments import TrainingArguments
+from bertkit.training.muon import IS_ORTHOGONAL, Muon
+
+Groups: TypeAlias = list[dict[str, Any]]
 
 RATE_SHARE = "rate_share"
 """Key of a parameter group: what share of the learning rate its parameters train at."""
@@ -16,11 +19,11 @@ RATE_SHARE = "rate_share"
 def build_optimizer(
     model: nn.Module, arguments: TrainingArguments, layer_groups: Mapping[str, Sequence[str]]
 ) -> torch.optim.Optimizer:
-    """Build AdamW (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101), fused where the device has it.
+    """Build the optimizer that `training.optimizer` names, fused where the device has it so.
 
     Args:
         model: its matrices decay; its vectors (biases, norms) do not; what needs no gradient is left out.
-        arguments: rates and betas.
+        arguments: the optimizer, rates and betas.
         layer_groups: names of the model's parameters by group, from the bottom to the top.
     """
     parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -28,23 +31,61 @@ def build_optimizer(
     for depth, names in enumerate(reversed([*layer_groups.values()])):
         together = by_share.setdefault(arguments.layer_decay**depth, [])
         together += [parameters[name] for name in names if name in parameters]
+    hidden = _hidden_matrices(model) if arguments.optimizer == "muon" else set()
     groups: list[dict[str, Any]] = [
-        {"params": chosen, "weight_decay": decay, RATE_SHARE: share}
+        {"params": chosen, "weight_decay": decay, RATE_SHARE: share, **kind}
         for share, together in by_share.items()
-        for chosen, decay in (
-            ([p for p in together if p.ndim >= 2], arguments.weight_decay),
-            ([p for p in together if p.ndim < 2], 0.0),
+        for chosen, decay, kind in (
+            ([p for p in together if p in hidden], arguments.weight_decay, _of_muon(share, arguments)),
+            ([p for p in together if p.ndim >= 2 and p not in hidden], arguments.weight_decay, {}),
+            ([p for p in together if p.ndim < 2], 0.0, {}),
         )
         if chosen
     ]
     fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters.values())
-    return torch.optim.AdamW(
-        groups,
-        lr=0.0,  # until the schedule sets it
-        betas=(arguments.adam_beta1, arguments.adam_beta2),
-        eps=arguments.adam_epsilon,
-        fused=fused,
-    )
+    return OPTIMIZERS[arguments.optimizer](groups, arguments, fused)
+
+
+def _of_muon(share: float, arguments: TrainingArguments) -> dict[str, Any]:
+    return {IS_ORTHOGONAL: True, RATE_SHARE: share * arguments.muon_rate_factor}
+
+
+def _hidden_matrices(model: nn.Module) -> set[nn.Parameter]:
+    """Return the matrices between a model's embeddings and its head."""
+    backbone = getattr(model, "base_model", model)
+    tables = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
+    return {parameter for parameter in backbone.parameters() if parameter.ndim == 2} - tables
+
+
+def _adamw(groups: Groups, arguments: TrainingArguments, fused: bool) -> torch.optim.Optimizer:
+    betas = (arguments.adam_beta1, arguments.adam_beta2)
+    return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=arguments.adam_epsilon, fused=fused)
+
+
+def _muon(groups: Groups, arguments: TrainingArguments, fused: bool) -> torch.optim.Optimizer:
+    betas = (arguments.adam_beta1, arguments.adam_beta2)
+    momentum, eps = arguments.momentum, arguments.adam_epsilon
+    return Muon(groups, lr=0.0, momentum=momentum, betas=betas, eps=eps, fused=fused)
+
+
+def _adafactor(groups: Groups, arguments: TrainingArguments, fused: bool) -> torch.optim.Optimizer:
+    return torch.optim.Adafactor(groups, lr=0.0)
+
+
+def _sgd(groups: Groups, arguments: TrainingArguments, fused: bool) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, lr=0.0, momentum=arguments.momentum, nesterov=arguments.momentum > 0, fused=fused)
+
+
+OPTIMIZERS: dict[str, Callable[[Groups, TrainingArguments, bool], torch.optim.Optimizer]] = {
+    "adamw": _adamw,
+    "muon": _muon,
+    "adafactor": _adafactor,
+    "sgd": _sgd,
+}
+"""What builds each of `training.optimizer`, of groups of parameters, at a learning rate of 0 until the schedule sets it: AdamW
+(Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101), Muon, Adafactor (Shazeer & Stern 2018,
+https://arxiv.org/abs/1804.04235), which keeps a row and a column in place of a matrix of squared gradients, and stochastic gradient
+descent with Nesterov's momentum."""
 
 
 def set_learning_rate(optimizer: Any, rate: float) -> None:

@@ -47,7 +47,7 @@ def prepare(
         The prepared model and optimizer.
 
     Raises:
-        ValueError: fp16 or gradual unfreezing was asked for under DeepSpeed.
+        ValueError: fp16, gradual unfreezing or an optimizer of matrices was asked for under DeepSpeed.
     """
     if accelerator.distributed_type != DistributedType.DEEPSPEED:
         return accelerator.prepare(model, optimizer)
@@ -55,6 +55,11 @@ def prepare(
     if precision == "fp16":
         raise ValueError(
             "under DeepSpeed bertkit computes in float32 or bf16; give training.mixed_precision no or bf16"
+        )
+    if arguments.optimizer not in ("adamw", "sgd"):  # ZeRO hands the optimizer one flat row of weights, not matrices
+        raise ValueError(
+            f"under DeepSpeed training.optimizer {arguments.optimizer} cannot see the matrices; take adamw, or shard by FSDP2 "
+            "(docs/accelerate/fsdp2.yaml)"
         )
     if arguments.gradual_unfreezing:
         raise ValueError(

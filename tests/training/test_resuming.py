@@ -12,6 +12,7 @@ from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from bertkit.training.manifest import write_manifest
+from bertkit.training.optimization import OPTIMIZERS
 from bertkit.training.trainer import Trainer
 from tests.training.chaos import chaos
 from tests.training.runs import (
@@ -24,6 +25,7 @@ from tests.training.runs import (
     launch,
     log_of,
     losses_of,
+    tensors_of,
 )
 
 # Dropout is on; the masking rate and the batch grow; a step is several micro-batches; an epoch is shorter than the run.
@@ -71,6 +73,21 @@ def test_a_run_killed_at_any_micro_batch_ends_with_the_bits_and_the_log_of_an_un
     assert losses_of(unbroken) == losses_of(broken)
     for name in ("batches", "grad_norm", "learning_rate", "tokens_seen", "eval_loss"):
         assert log_of(unbroken, name) == log_of(broken, name), name
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_state_of_every_optimizer_is_kept(run, tmp_path, optimizer):
+    each = {**HARD, "training.optimizer": optimizer, "training.max_steps": 5}
+    whole = run(**each)
+    assert any(name.partition("|")[0] != "step" for name in tensors_of(whole))
+    broken = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        kill_at(patch, 3, 0)
+        with contextlib.suppress(Killed):
+            run(broken, **each, **AUTO)
+    run(broken, **each, **AUTO)
+    assert_same_bits(whole, broken)
+    assert losses_of(whole) == losses_of(broken)
 
 
 def kill_at(patch, step, micro):

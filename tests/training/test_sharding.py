@@ -59,6 +59,13 @@ def test_a_sharded_run_is_the_whole_models_and_so_is_its_checkpoint(run, sharded
     assert all((tensor == model.state_dict()[name]).all() for name, tensor in saved.items())
 
 
+def test_sharded_matrices_move_by_muon_as_whole_ones_do(run, sharded, tmp_path):
+    muon = {"training.optimizer": "muon", "training.max_steps": 4}
+    whole, shards = run(**SETTINGS | muon), sharded(tmp_path / "sharded", **muon)
+    assert_same_course(whole, shards)
+    assert_close(whole, shards)
+
+
 @pytest.mark.parametrize(
     "road",
     [

@@ -72,8 +72,13 @@ class NativeBert(NativeArchitecture):
     fixed = {"is_decoder": False, "add_cross_attention": False, "position_embedding_type": "absolute"}  # noqa: RUF012
 
     def refuse_inexpressible(self, config: PreTrainedConfig, auto_class: str) -> None:
-        """Refuse heads on another pooling than the pooler."""
+        """Refuse norms before each part, and heads on another pooling than the pooler."""
         super().refuse_inexpressible(config, auto_class)
+        if config.norm_first:
+            raise ValueError(
+                "norm_first is True, and transformers' BERT only normalises after each sum; train with --model.norm_first false, "
+                "or use the checkpoint itself, whose code travels with it"
+            )
         pools = auto_class in ("AutoModelForSequenceClassification", "AutoModelForMultipleChoice")
         if pools and config.pooling != "cls":
             raise ValueError(
