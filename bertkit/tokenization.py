@@ -193,9 +193,18 @@ def frame_texts(
         special_tokens=list(dict.fromkeys(zip(tokens, ids, strict=True))),
     )
     framed.model_input_names = ["input_ids", "attention_mask"]
-    framed.padding_side = "left" if end_token_id is None else "right"
-    framed.init_kwargs["padding_side"] = framed.padding_side  # of the names in here the values are saved
+    pad_on(framed, "left" if end_token_id is None else "right")
     return framed
+
+
+def pad_on(tokenizer: "PreTrainedTokenizerBase", side: str) -> None:
+    """Let a tokenizer pad on a side, also when it is saved and loaded.
+
+    Args:
+        tokenizer: any tokenizer, which is changed.
+        side: "left" or "right".
+    """
+    tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = side  # of the names in there the values are saved
 
 
 def spells_words(tokenizer: "PreTrainedTokenizerBase | None") -> bool:

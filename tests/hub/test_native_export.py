@@ -419,6 +419,42 @@ def test_the_command_writes_what_loads_without_bertkit(tmp_path, tokenizer, caps
         assert result["labels"] == LABELS
 
 
+@pytest.mark.parametrize(
+    ("model_type", "head"),
+    [
+        ("gpt2", "AutoModelForSequenceClassification"),
+        ("gpt2", "AutoModelForTokenClassification"),
+        ("openai-gpt", "AutoModelForCausalLM"),
+    ],
+)
+def test_texts_that_a_gpt_pads_on_the_left_get_the_same_scores_from_the_export_as_alone(
+    tmp_path, tokenizer, model_type, head
+):
+    model = ours(model_type, head, vocab_size=len(tokenizer))
+    left = frame_texts(tokenizer, begin_token_id=2, end_token_id=None)
+    save_tokenizer(left, written(model, tmp_path / "ours"))
+    assert cli.main(["export", str(tmp_path / "ours"), "--to", "native", "--output", str(tmp_path / "out")]) == 0
+    exported = getattr(transformers, head).from_pretrained(tmp_path / "out")
+    texts = ["red green blue", "red"]
+    batch = AutoTokenizer.from_pretrained(tmp_path / "out")(texts, padding=True, return_tensors="pt")
+    assert not batch["attention_mask"].all()
+    for text, mask, scores in zip(texts, batch["attention_mask"].bool(), exported(**batch).logits, strict=True):
+        alone = model(**left(text, return_tensors="pt")).logits[0]
+        torch.testing.assert_close(scores if scores.dim() == 1 else scores[mask], alone, atol=1e-5, rtol=0)
+
+
+def test_a_causal_gpt2_pads_on_the_left_for_generate_out_and_in(tmp_path, tokenizer):
+    left = frame_texts(tokenizer, begin_token_id=2, end_token_id=None)
+    save_tokenizer(left, written(ours("gpt2", "AutoModelForCausalLM", vocab_size=61), tmp_path / "ours"))
+    assert cli.main(["export", str(tmp_path / "ours"), "--to", "native", "--output", str(tmp_path / "out")]) == 0
+    native_tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert native_tokenizer.padding_side == "left"
+    native_tokenizer.padding_side = "right"  # as others' GPT-2 have it
+    native_tokenizer.save_pretrained(tmp_path / "out")
+    assert cli.main(["import", "native", str(tmp_path / "out"), "--output", str(tmp_path / "back")]) == 0
+    assert load_tokenizer(tmp_path / "back").padding_side == "left"
+
+
 def test_a_gpt_gets_no_segments_which_transformers_would_embed_as_tokens(tmp_path, tokenizer):
     save_tokenizer(tokenizer, written(ours("gpt2", "AutoModelForCausalLM", vocab_size=61), tmp_path / "ours"))
     assert "token_type_ids" in load_tokenizer(tmp_path / "ours")("red")

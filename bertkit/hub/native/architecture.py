@@ -96,6 +96,14 @@ class NativeArchitecture:
                 "--auto_class AutoModel, which leaves the head out, or use the checkpoint itself, whose code travels with it"
             )
 
+    def padding_side(self, auto_class: str) -> str | None:
+        """Return where the tokenizer must pad, since native positions count from a row's beginning; None: where it does.
+
+        Args:
+            auto_class: which head is written.
+        """
+        return "right"
+
     def notes(self, weights: Mapping[str, torch.Tensor], auto_class: str) -> list[str]:
         """Say what is not as in the checkpoint, beside its names.
 

@@ -31,6 +31,8 @@ class Exported:
     parameters: int
     max_length: int | None
     """The longest row in tokens that it takes; None: any."""
+    padding_side: str | None
+    """Where its tokenizer must pad; None: wherever it does."""
     differences: dict[str, float]
     """Precision -> largest difference of the outputs on a padded batch."""
     notes: list[str]
@@ -68,6 +70,7 @@ def export_native(folder: Path, output: Path, auto_class: str | None = None) -> 
         native_class=type(native).__name__,
         parameters=native.num_parameters(),
         max_length=getattr(config, "max_position_embeddings", None),
+        padding_side=architecture.padding_side(auto_class),
         differences=differences(
             load_checkpoint(folder, auto_class, dtype=torch.float32),
             loaded,

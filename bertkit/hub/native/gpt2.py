@@ -139,6 +139,10 @@ class NativeGpt2(NativeGpt):
         """Tell whether norms come first."""
         return bool(config.norm_first)
 
+    def padding_side(self, auto_class: str) -> str | None:
+        """Leave padding where it is for `generate`, which makes positions from the mask and goes on behind the last token."""
+        return None if auto_class == "AutoModelForCausalLM" else super().padding_side(auto_class)
+
     def native_values(self, ours: dict[str, Any]) -> dict[str, Any]:
         """Say the same; 4 times the width goes without saying."""
         width = ours["intermediate_size"]

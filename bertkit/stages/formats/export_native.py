@@ -48,7 +48,13 @@ def write(checkpoint: Path, folder: Path, options: "Namespace") -> str:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     # A GPT-2 would add the embeddings of the tokens 0 and 1.
     tokenizer = load_checkpoint_tokenizer(checkpoint)
-    write_tokenizer(tokenizer, folder, with_segments="type_vocab_size" in config, max_length=exported.max_length)
+    write_tokenizer(
+        tokenizer,
+        folder,
+        with_segments="type_vocab_size" in config,
+        max_length=exported.max_length,
+        padding_side=exported.padding_side,
+    )
     card = _CARD.format(
         metadata=card_metadata(checkpoint, "transformers", exported.auto_class),
         native_class=exported.native_class,

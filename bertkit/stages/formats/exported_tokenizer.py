@@ -42,7 +42,7 @@ def write_tokenizer(
     """
     from transformers import AutoTokenizer
 
-    from bertkit.tokenization import save_tokenizer
+    from bertkit.tokenization import pad_on, save_tokenizer
 
     if tokenizer is None:
         return
@@ -53,7 +53,7 @@ def write_tokenizer(
     if max_length is not None:
         tokenizer.model_max_length = min(tokenizer.model_max_length, max_length)
     if padding_side is not None:
-        tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = padding_side
+        pad_on(tokenizer, padding_side)
     save_tokenizer(tokenizer, folder)
     loaded = AutoTokenizer.from_pretrained(folder)
     for texts in probes(tokenizer):

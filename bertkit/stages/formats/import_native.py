@@ -42,6 +42,7 @@ def read(files: Sequence[str], options: "Namespace") -> Imported:
     from bertkit.hub.cards.model_card import PIPELINE_TAGS, loading
     from bertkit.hub.checkpoints import checkpoint_folder
     from bertkit.hub.native.importing import import_native
+    from bertkit.tokenization import pad_on
 
     (name,) = files
     folder = checkpoint_folder(name)
@@ -54,6 +55,8 @@ def read(files: Sequence[str], options: "Namespace") -> Imported:
             f"{config.vocab_size:,}; give the one it was trained with as --tokenizer"
         )
     auto_class = _auto_class(model)
+    if tokenizer is not None and auto_class == "AutoModelForCausalLM":
+        pad_on(tokenizer, "left")  # our positions follow the mask, and what is generated the last token
     tag = PIPELINE_TAGS.get(auto_class)
     card = _CARD.format(
         name=folder.name if folder == Path(name).expanduser() else name,
