@@ -24,7 +24,13 @@ def cheap_checks(
         batches: the same, tokenized.
     """
     cuts = [
-        check_lengths(part, of_part.tokenized.num_truncated, len(parts[part]), task.arguments.max_length)
+        check_lengths(
+            f"of the {len(parts[part]):,} {task.unit} of {part}",
+            of_part.tokenized.num_truncated,
+            len(parts[part]),
+            task.arguments.max_length,
+            task.if_too_long,
+        )
         for part, of_part in batches.items()
     ]
     unknown = check_unknown(batches["train"].tokenized.token_ids, task.reader.unk_token_id)
@@ -82,12 +88,18 @@ def check_texts(parts: Mapping[str, Sequence[LabelledText]]) -> list[Finding]:
     return findings or [Finding("ok", "texts", "none empty, contradictory or in two parts")]
 
 
-def check_lengths(name: str, num_truncated: int, num_examples: int, max_length: int) -> Finding:
-    """Look at how many examples do not fit whole."""
-    what = (
-        f"{num_truncated:,} of the {num_examples:,} examples of {name} are longer than {max_length} tokens and are cut"
-    )
-    if num_truncated > 0.05 * num_examples:
+def check_lengths(of_all: str, num_longer: int, num_examples: int, max_length: int, if_too_long: str) -> Finding:
+    """Look at how many examples do not fit whole.
+
+    Args:
+        of_all: the examples, as "of the 5 texts of train".
+        num_longer: how many of them have more tokens than fit.
+        num_examples: how many there are.
+        max_length: how many tokens fit.
+        if_too_long: what becomes of those that have more.
+    """
+    what = f"{num_longer:,} {of_all} are longer than {max_length} tokens and {if_too_long}"
+    if num_longer > 0.05 * num_examples:
         return Finding("warning", "length", what, "raise task.max_length")
     return Finding("ok", "length", what)
 

@@ -326,14 +326,15 @@ def dataset_records(name: str, default_split: str) -> Iterator[Record]:
 
     path, _, split = name.partition("@")
     path, _, config = path.partition(":")
+    folder = Path(path).expanduser()
     try:
         # A folder is streamed: a copy in the library's cache could outlive a change of the files.
         dataset = open_dataset(
             datasets.load_dataset,
-            path,
+            str(folder) if folder.is_dir() else path,
             config or None,
             split=split or default_split,
-            streaming=Path(path).expanduser().is_dir(),
+            streaming=folder.is_dir(),
         )
         features = (dataset.features or {}).items()
         names = {column: found for column, feature in features if (found := _class_names(feature))}

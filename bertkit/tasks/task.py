@@ -124,6 +124,8 @@ class Task(Generic[AnyExample]):
     """What the Hub calls models trained so."""
     unit: ClassVar[str]
     """What an example is, in the plural, for messages."""
+    if_too_long: ClassVar[str] = "are cut"
+    """What becomes of examples longer than task.max_length, for messages."""
     label_counts: ClassVar[Mapping[str, str]] = {"num_items_in_batch": "labels"}
     """Argument of the model's forward -> batch entry whose labels it counts."""
     loss_terms: ClassVar[tuple[str, ...]] = ("loss",)

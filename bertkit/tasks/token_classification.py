@@ -56,6 +56,7 @@ class TokenClassificationTask(Task[TaggedSentence]):
     auto_class = "AutoModelForTokenClassification"
     pipeline_tag = "token-classification"
     unit = "sentences"
+    if_too_long = "are read in parts"
 
     def __init__(
         self,

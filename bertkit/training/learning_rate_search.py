@@ -24,6 +24,8 @@ _AT_FIRST = 14
 """Steps whose mean loss is the level that the test began at: a factor of 10 in the rate."""
 _LEFT = 0.2
 """Share of the way from that level to the lowest loss behind which the level is left."""
+_SURE = 3.0
+"""Standard errors of the smoothed loss that it has to fall by, to be more than batches that differ."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,29 @@ class Curve:
                 f"training.learning_rate find: the loss of {len(self.losses)} steps at rates from {LOWEST:g} on never fell; "
                 "give a number"
             )
-        level = np.mean(self.losses[:_AT_FIRST])
+        level = self._level()
         at_level = np.flatnonzero(smoothed[:lowest] >= level - _LEFT * (level - smoothed[lowest]))
         left = int(at_level[-1]) if len(at_level) else 0
         slopes = np.gradient(smoothed, np.log10(self.rates))
         return float(f"{self.rates[left + int(slopes[left : lowest + 1].argmin())]:.2g}")
+
+    def doubt(self) -> str | None:
+        """Return what speaks against the chosen rate, if the loss fell by no more than batches differ; else None."""
+        smoothed = self.smoothed()
+        fall = self._level() - smoothed.min()
+        until = max(int(smoothed.argmin()), _AT_FIRST) + 1
+        of_a_step = np.sqrt(np.mean(np.diff(self.losses[:until]) ** 2) / 2)  # what a trend adds to it is little
+        error = of_a_step / np.sqrt(2 * np.sqrt(np.pi) * _WIDTH)  # of a mean weighted by the bell
+        if fall >= _SURE * error:
+            return None
+        return (
+            f"the smoothed loss fell by no more than {max(fall, 0.0):.2g} at any rate, and batches alone make it differ by "
+            f"{_SURE * error:.2g}: the rate found means little; give training.learning_rate a number, or look again with a "
+            "larger training.train_batch_size"
+        )
+
+    def _level(self) -> float:
+        return float(np.mean(self.losses[:_AT_FIRST]))
 
 
 def range_test(loss_at: Callable[[int, float], float]) -> Curve:

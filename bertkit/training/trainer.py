@@ -345,6 +345,8 @@ class Trainer:
             with writing_to(self.output_dir):
                 shown_in = write_curve(curve, self.output_dir)
             self.log.say(f"learning rate found: {rate:g}; the curve is in {shown_in}")
+            if doubt := curve.doubt():
+                self.log.warn(doubt)
         self.log.write({"found_learning_rate": rate}, step=0)
 
     def _loss_at_rate(self, step: int, rate: float) -> float:

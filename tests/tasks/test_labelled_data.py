@@ -70,6 +70,13 @@ def test_a_dataset_gives_its_rows_and_takes_its_split_by_name(tmp_path):
     assert [example.text for example in read_labelled_texts(hub, COLUMNS, default_split="validation")] == ["two"]
 
 
+def test_a_dataset_below_the_home_folder_is_found_by_its_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "reviews").mkdir()
+    write(tmp_path / "reviews" / "train.csv", "text,label\none,x\n")
+    assert [example.text for example in read_labelled_texts("hub:~/reviews", COLUMNS)] == ["one"]
+
+
 def test_numbered_classes_of_a_dataset_come_by_their_names_and_hidden_ones_are_refused(tmp_path):
     import datasets
 

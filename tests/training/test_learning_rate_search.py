@@ -43,6 +43,16 @@ def test_what_batches_differ_by_is_no_fall():
     assert curve.chosen() == clean.chosen()
 
 
+def test_a_fall_that_is_no_more_than_batches_differ_is_doubted():
+    clean = falling_at(1e-3)
+    noise = [0.3 * math.sin(7.3 * k * k) for k in range(STEPS)]
+    assert clean.doubt() is None
+    assert Curve(clean.rates, [loss + more for loss, more in zip(clean.losses, noise, strict=True)]).doubt() is None
+    growth = [max(0.0, math.log10(rate) + 1.0) * 20 for rate in clean.rates]
+    nothing = Curve(clean.rates, [0.7 + more + grown for more, grown in zip(noise, growth, strict=True)])
+    assert 0 < nothing.chosen() < 1 and "the rate found means little; give training.learning_rate" in nothing.doubt()
+
+
 def test_a_loss_that_only_grows_gives_no_rate():
     curve = falling_at(1e-3)
     with pytest.raises(ValueError, match=r"training\.learning_rate find: .* never fell; give a number"):
