@@ -79,7 +79,8 @@ def main() -> None:
     peak = arguments.peak_tflops or known
     results = {work: compare(work, rounds, arguments, peak) for work, rounds in turns.items()}
     print(format_table(results))
-    print(f"{device}, peak {peak or 'unknown, give --peak_tflops for the utilisation'}; torch {torch.__version__}")
+    known_peak = f"peak {peak:g} TFLOP/s" if peak else "peak unknown: give --peak_tflops for the utilisation"
+    print(f"{device}, {known_peak}; torch {torch.__version__}")
     if arguments.output:
         names = ("preset", "vocab_size", "block_size", "batch_size", "steps", "rounds", "precision")
         settings = {name: getattr(arguments, name) for name in names}
@@ -124,8 +125,8 @@ def format_table(results: Mapping[str, Mapping[str, Any]]) -> str:
                 *(f"{100 * side['utilisation']:.0f} %" if side["utilisation"] else "-" for side in sides),
             ]
         )
-    head = ["work", "transformers, tokens a second", "bertkit", "ratio (lowest to highest round)", "GB: transformers"]
-    return table([*head, "bertkit", "utilisation: transformers", "bertkit"], rows)
+    head = ["work", "transformers, tokens a second", "bertkit", "ratio (lowest to highest round)", "GB, transformers"]
+    return table([*head, "GB, bertkit", "utilisation, transformers", "utilisation, bertkit"], rows)
 
 
 class GpuMeter(Meter):
@@ -148,7 +149,7 @@ def shape(family: str, arguments: argparse.Namespace, **settings: Any) -> Any:
     return build_config(family, **sizes, max_position_embeddings=max(512, arguments.block_size), **settings)
 
 
-def peer_model(work: str, arguments: argparse.Namespace) -> Any:
+def peer_model(work: str, arguments: argparse.Namespace, tokenizer: Any) -> Any:
     """Return transformers' model of the same size."""
     from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel
 
@@ -156,7 +157,7 @@ def peer_model(work: str, arguments: argparse.Namespace) -> Any:
     if work == "masked":
         sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
         fields = {name: getattr(ours, name) for name in (*sizes, "vocab_size", "max_position_embeddings")}
-        return BertForMaskedLM(BertConfig(**fields))
+        return BertForMaskedLM(BertConfig(**fields, pad_token_id=tokenizer.pad_token_id))
     return GPT2LMHeadModel(
         GPT2Config(
             vocab_size=ours.vocab_size,
@@ -165,6 +166,8 @@ def peer_model(work: str, arguments: argparse.Namespace) -> Any:
             n_layer=ours.num_hidden_layers,
             n_head=ours.num_attention_heads,
             n_inner=ours.intermediate_size,
+            bos_token_id=tokenizer.cls_token_id,
+            eos_token_id=tokenizer.sep_token_id,
         )
     )
 
@@ -190,7 +193,7 @@ def train_side(arguments: argparse.Namespace) -> None:
     if arguments.side == PEER:
         examples = grouped(text, tokenizer, arguments.block_size)
         collate = DataCollatorForLanguageModeling(tokenizer, mlm=work == "masked")
-        model = peer_model(work, arguments)
+        model = peer_model(work, arguments, tokenizer)
         train_transformers(model, examples, collate, meter, batch_size=arguments.batch_size, on_cpu=on_cpu, bf16=bf16)
         return
     objective: Any
