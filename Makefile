@@ -11,6 +11,7 @@
 #   make ecosystem    every family through everything that reads checkpoints; writes the table of docs/ecosystem.md
 #   make bench        bertkit beside its peers; writes docs/benchmarks.md
 #   make bench-full   the slower comparisons, too
+#   make bench-gpu    pretraining on a GPU beside transformers' Trainer; writes gpu.json; GPU_ARGS="--preset large" is passed on
 #
 # Tests read real text from the folder that BERTKIT_DATA names, and skip what needs it where it is not set.
 
@@ -21,7 +22,7 @@ INSTALLED := $(VENV)/.installed
 # A file is tested by one process, two files at a time by two: PYTEST_ARGS="-n 0" tests them one after the other.
 IN_PARALLEL := -n 2 --dist loadfile
 
-.PHONY: help quickstart test test-all chaos check format docs ecosystem bench bench-full
+.PHONY: help quickstart test test-all chaos check format docs ecosystem bench bench-full bench-gpu
 
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
@@ -71,3 +72,6 @@ bench: $(INSTALLED)
 
 bench-full: $(INSTALLED)
 	$(BIN)/python benchmarks/run.py --full
+
+bench-gpu: $(INSTALLED)
+	$(BIN)/python benchmarks/gpu.py --output gpu.json $(GPU_ARGS)

@@ -33,7 +33,8 @@ HEAD = """# Benchmarks
 Written by `make bench` (`python benchmarks/run.py`) and, all of it, by `make bench-full` (`--full`); the figures of every round
 are in [benchmarks.json](benchmarks.json). Speed is counted in real (unpadded) tokens per CPU-second, on which other work of the
 machine weighs less than on the clock on the wall; sides take turns in processes of their own, and the ratio is the median of
-the rounds' ratios. What bounds a step, and what was tried, is in [performance.md](performance.md).
+the rounds' ratios. What bounds a step, and what was tried, is in [performance.md](performance.md); what other sizes, rows and
+numbers of processes cost, in [scaling.md](scaling.md).
 """
 
 

@@ -38,6 +38,10 @@ def train_transformers(
     examples: Mapping[str, list],
     collate: Callable[[list], Any],
     meter: Meter,
+    *,
+    batch_size: int = BATCH_SIZE,
+    on_cpu: bool = True,
+    bf16: bool = False,
     **settings: Any,
 ) -> None:
     """Train by transformers' Trainer.
@@ -47,6 +51,9 @@ def train_transformers(
         examples: columns of examples made beforehand.
         collate: makes a batch of some.
         meter: measures.
+        batch_size: rows of a step.
+        on_cpu: or else on the GPU.
+        bf16: in bfloat16 by autocast.
         **settings: further ones of transformers' `TrainingArguments`.
     """
     import datasets
@@ -59,15 +66,16 @@ def train_transformers(
             model=model,
             args=TrainingArguments(
                 output_dir=folder,
-                per_device_train_batch_size=BATCH_SIZE,
+                per_device_train_batch_size=batch_size,
                 max_steps=meter.max_steps,
                 learning_rate=LEARNING_RATE,
                 weight_decay=WEIGHT_DECAY,
                 logging_steps=LOGGING_STEPS,
                 save_strategy="no",
                 disable_tqdm=True,
-                use_cpu=True,
-                dataloader_pin_memory=False,  # it only warns where there is no GPU
+                use_cpu=on_cpu,
+                bf16=bf16,
+                dataloader_pin_memory=not on_cpu,  # it only warns where there is no GPU
                 **settings,
             ),
             train_dataset=dataset,
@@ -82,6 +90,9 @@ def train_bertkit(
     tokenizer: "PreTrainedTokenizerBase",
     meter: Meter,
     documents: Literal["blank_line", "line"] = "blank_line",
+    *,
+    batch_size: int = BATCH_SIZE,
+    bf16: bool = False,
 ) -> None:
     """Train by bertkit's Trainer.
 
@@ -92,6 +103,8 @@ def train_bertkit(
         tokenizer: its tokenizer.
         meter: measures.
         documents: how the text is cut into documents.
+        batch_size: rows of a step.
+        bf16: in bfloat16 by autocast.
     """
     from bertkit.data.arguments import DataArguments
     from bertkit.data.documents import load_documents
@@ -110,9 +123,10 @@ def train_bertkit(
         meter.data_is_ready()
         Trainer(
             model,
-            MeteredBatches(objective, store, batch_size=BATCH_SIZE, training=True),
+            MeteredBatches(objective, store, batch_size=batch_size, training=True),
             TrainingArguments(
-                train_batch_size=BATCH_SIZE,
+                train_batch_size=batch_size,
+                mixed_precision="bf16" if bf16 else None,
                 max_steps=meter.max_steps,
                 learning_rate=LEARNING_RATE,
                 weight_decay=WEIGHT_DECAY,

@@ -35,11 +35,18 @@ class Figures:
     """Tokens and padding that went through the model, where both are counted."""
     labels: int = 0
     """What was predicted, where it is counted."""
+    peak_bytes: int = 0
+    """The most memory that tensors had on the device so far, where it is measured."""
 
     @property
     def speed(self) -> float:
         """Real tokens per CPU-second."""
         return self.tokens / self.cpu_seconds
+
+    @property
+    def speed_by_clock(self) -> float:
+        """Real tokens per second by the clock on the wall."""
+        return self.tokens / self.seconds
 
 
 def cpu_seconds() -> float:
@@ -72,7 +79,7 @@ def option_parser(description: str | None, *, rounds: int = 3) -> argparse.Argum
 
 
 def take_turns(
-    title: str, sides: Sequence[str], *, rounds: int, folder: Path, options: Sequence[str] = ()
+    title: str, sides: Sequence[str], *, rounds: int, folder: Path, options: Sequence[str] = (), on_cpu: bool = True
 ) -> list[dict[str, Figures]]:
     """Let all sides work in turn, those of every other round in reverse order.
 
@@ -82,6 +89,7 @@ def take_turns(
         rounds: turns of each side.
         folder: what the children read.
         options: further options of all children.
+        on_cpu: keep them off the GPU, of which CPU-seconds say nothing, and print tokens per CPU-second; or else by the clock.
 
     Returns:
         The figures of each side, round by round.
@@ -93,14 +101,16 @@ def take_turns(
         children = {}
         for side in sides:
             command = [sys.executable, *sys.argv, *options, f"--side={side}", f"--folder={folder}"]
-            children[side] = stack.enter_context(Side(f"{side} on {title}", command))
+            children[side] = stack.enter_context(Side(f"{side} on {title}", command, on_cpu=on_cpu))
         results: list[dict[str, Figures]] = []
         for number in range(rounds):
             order = sides if number % 2 == 0 else sides[::-1]
             figures = {side: children[side].take_turn() for side in order}
             results.append({side: figures[side] for side in sides})
-            speeds = ", ".join(f"{side} {figures[side].speed:,.0f}" for side in sides)
-            print(f"{title}, round {number + 1} of {rounds}: {speeds} tokens per CPU-second", flush=True)
+            speeds = {side: figures[side].speed if on_cpu else figures[side].speed_by_clock for side in sides}
+            listed = ", ".join(f"{side} {speed:,.0f}" for side, speed in speeds.items())
+            unit = "CPU-second" if on_cpu else "second"
+            print(f"{title}, round {number + 1} of {rounds}: {listed} tokens per {unit}", flush=True)
     return results
 
 
@@ -110,16 +120,17 @@ class Side:
     Args:
         name: for messages.
         command: starts it; it prints a line when it is ready, and `Figures` as a line of JSON for every line that it reads.
+        on_cpu: keep it off the GPU.
     """
 
-    def __init__(self, name: str, command: Sequence[str]) -> None:
+    def __init__(self, name: str, command: Sequence[str], *, on_cpu: bool = True) -> None:
         self.name = name
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "ACCELERATE_USE_CPU": "true"},  # CPU-seconds say nothing of a GPU
+            env={**os.environ, "ACCELERATE_USE_CPU": "true" if on_cpu else "false"},
         )
 
     def __enter__(self) -> "Side":
@@ -273,7 +284,11 @@ class Meter:
             self.turn.labels += int((labels != -100).sum())
         return batch
 
+    def settle(self) -> None:
+        """Wait for what has been handed to the device; on a CPU there is nothing to wait for."""
+
     def _report(self) -> None:
+        self.settle()
         if self.turn is None:
             print("ready", file=self.reports, flush=True)
             return

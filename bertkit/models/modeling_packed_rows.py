@@ -75,8 +75,8 @@ def split_rows(
 ) -> PackedRows | None:
     """Find the sequences of padded or packed rows.
 
-    The lengths of the sequences have to be known on the host, so on a GPU this waits for the device; give neither mask nor
-    positions where every row is one sequence without padding.
+    The lengths of the sequences have to be known on the host, so on a GPU this waits for the device, once; give neither mask
+    nor positions where every row is one sequence without padding.
 
     Args:
         batch: number of rows.
@@ -96,7 +96,10 @@ def split_rows(
     else:
         is_token = attention_mask[:, -seq:] != 0  # (batch, seq)
     starts = example_starts_in_rows(is_token, position_ids)
-    if bool((is_token.all() & (starts.sum() == batch)).item()):
+    begins = torch.ones_like(is_token) if position_ids is None else (position_ids == 0).expand(batch, seq)
+    # All that follows has sizes that depend on numbers: one copy, instead of a wait for each of them.
+    is_token, starts, begins = torch.stack([is_token, starts, begins]).cpu()
+    if bool(is_token.all() & (starts.sum() == batch)):
         return None
     filled = is_token.any(dim=1)
     tokens = is_token.flatten().nonzero().squeeze(1)  # (tokens,)
@@ -115,12 +118,13 @@ def split_rows(
     first_of_row = (per_row.cumsum(0) - per_row)[starts_at // seq]
     continues = order == first_of_row
     if position_ids is not None:
-        continues &= position_ids.expand(batch, seq).flatten()[starts_at] != 0
+        continues &= ~begins.flatten()[starts_at]
+    device = given.device
     return PackedRows(
-        steps=tokens[(step * len(lengths) + rank[sequence]).argsort()],
-        batch_sizes=step.bincount().cpu(),
-        rows=starts_at // seq,
-        continues=continues,
-        last=rank[(per_row.cumsum(0) - 1).clamp(min=0)],
-        filled=filled,
+        steps=tokens[(step * len(lengths) + rank[sequence]).argsort()].to(device),
+        batch_sizes=step.bincount(),
+        rows=(starts_at // seq).to(device),
+        continues=continues.to(device),
+        last=rank[(per_row.cumsum(0) - 1).clamp(min=0)].to(device),
+        filled=filled.to(device),
     )
