@@ -82,6 +82,7 @@ DOES_NOT_FIT: list[tuple[str, list[str], list[str]]] = [
         ["RnnOfUnequalLayers", "Seq2SeqWideEncoder"],
         [*DICT_OUTPUTS, "test_hidden_states_output"],
     ),
+    ("it wants the states of all layers of one width", ["RnnOfUnequalLayers"], ["test_past_key_values_format"]),
     (
         "it looks the target up in the source's table",
         ["Seq2SeqTwoTables", "TransformerTwoTables"],
