@@ -21,6 +21,26 @@ SMALL = {
     "decoder_start_token_id": 1,
 }
 
+MARKS_OF_TRANSFORMERS = (
+    "accelerate_tests",
+    "executorch_export_test",
+    "flash_attn_3_test",
+    "flash_attn_4_test",
+    "flash_attn_test",
+    "generate",
+    "is_training_test",
+    "onnx_export_test",
+    "timeout",
+    "torch_compile_test",
+    "torch_export_test",
+)
+
+
+def pytest_configure(config):
+    """Make the marks of transformers' own tests known, which test_transformers_common.py runs."""
+    for mark in MARKS_OF_TRANSFORMERS:
+        config.addinivalue_line("markers", mark)
+
 
 @pytest.fixture
 def small_model():
