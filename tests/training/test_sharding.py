@@ -4,13 +4,18 @@ Accelerate shards on GPUs only, but what it does is torch's and works on two pro
 """
 
 import json
+from types import SimpleNamespace
 
 import pytest
+import torch
 import yaml
+from accelerate import FullyShardedDataParallelPlugin
 from accelerate.commands.config.config_args import load_config_from_file
 from safetensors.torch import load_file
 from transformers import AutoModelForPreTraining
 
+from bertkit.models import build_config, build_model
+from bertkit.training.sharding import shard_by_layers
 from tests.training.runs import (
     NO_DROPOUT,
     VARIANTS,
@@ -64,6 +69,17 @@ def test_sharded_matrices_move_by_muon_as_whole_ones_do(run, sharded, tmp_path):
     whole, shards = run(**SETTINGS | muon), sharded(tmp_path / "sharded", **muon)
     assert_same_course(whole, shards)
     assert_close(whole, shards)
+
+
+def test_mixed_precision_adds_gradients_up_in_float32(monkeypatch):
+    for name, value in yaml.safe_load((VARIANTS / "fsdp2.yaml").read_text())["fsdp_config"].items():
+        monkeypatch.setenv(name.upper(), str(value))
+    plugin = FullyShardedDataParallelPlugin()
+    plugin.set_mixed_precision("bf16")
+    model = build_model(build_config("bert", "tiny", vocab_size=9), "AutoModel")
+    shard_by_layers(SimpleNamespace(is_fsdp2=True, state=SimpleNamespace(fsdp_plugin=plugin)), model)
+    policy = plugin.mixed_precision_policy
+    assert (policy.param_dtype, policy.reduce_dtype, policy.output_dtype) == (torch.bfloat16, torch.float32, None)
 
 
 @pytest.mark.parametrize(
