@@ -24,7 +24,7 @@ _EVEN = 64  # products of a number of rows that this divides are quicker
 
 
 def scores_and_loss(
-    head: nn.Module,
+    head: Any,
     states: torch.Tensor,
     labels: torch.Tensor | None,
     num_items_in_batch: int | torch.Tensor | None = None,
