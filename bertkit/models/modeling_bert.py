@@ -19,7 +19,6 @@ from huggingface_hub.dataclasses import strict
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
-from transformers.activations import ACT2FN
 from transformers.modeling_outputs import BaseModelOutputWithPooling, MaskedLMOutput, NextSentencePredictorOutput
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
@@ -34,8 +33,9 @@ from .modeling_heads import (
     ForSequenceClassification,
     ForTokenClassification,
 )
-from .modeling_layers import SelfAttention, TransformerLayer
+from .modeling_layers import SelfAttention, TransformerLayer, build_activation
 from .modeling_linear import Linear
+from .modeling_linear_cross_entropy import scores_and_loss
 from .modeling_losses import cross_entropy
 from .modeling_neighbours import neighbour_queries_and_keys, sine_positions
 from .modeling_packing import attention_bias, first_positions, states_at
@@ -180,13 +180,17 @@ class BertEncoderLMHead(nn.Module):
     def __init__(self, config: BertEncoderConfig) -> None:
         super().__init__()
         self.dense = Linear(config.hidden_size, config.hidden_size)
-        self.activation = ACT2FN[config.hidden_act]
+        self.activation = build_activation(config.hidden_act)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.decoder = Linear(config.hidden_size, config.vocab_size)
 
+    def transform(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Map (..., hidden) to what the decoder reads, as wide."""
+        return self.norm(self.activation(self.dense(hidden_states)))
+
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Map (..., hidden) to (..., vocab)."""
-        return self.decoder(self.norm(self.activation(self.dense(hidden_states))))
+        return self.decoder(self.transform(hidden_states))
 
 
 class BertEncoderPreTrainedModel(PreTrainedModel):
@@ -325,7 +329,7 @@ class BertEncoderForPreTrainingOutput(ModelOutput):
     loss: torch.Tensor | None = None
     """Sum of the terms whose labels were given."""
     prediction_logits: torch.Tensor | None = None
-    """(batch, seq, vocab), or (n, vocab) at the label positions."""
+    """(batch, seq, vocab), or (n, vocab) at the label positions; None if skipped."""
     seq_relationship_logits: torch.Tensor | None = None
     """(examples, 2): the second text follows the first, or does not."""
     hidden_states: tuple[torch.Tensor, ...] | None = None
@@ -362,6 +366,7 @@ class BertEncoderForPreTraining(BertEncoderPreTrainedModel):
         next_sentence_label: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
         num_pairs_in_batch: int | torch.Tensor | None = None,
+        skip_logits: bool = False,
         **kwargs: Any,
     ) -> BertEncoderForPreTrainingOutput:
         """Predict masked tokens and the next sentence.
@@ -377,6 +382,8 @@ class BertEncoderForPreTraining(BertEncoderPreTrainedModel):
             num_items_in_batch: labels of the whole step, over micro-batches and processes, by which the summed loss of
                 masked tokens is divided. None: the labels given here.
             num_pairs_in_batch: likewise for the next sentence.
+            skip_logits: leave the scores of the vocabulary out, in training much of what the memory is taken for; the loss is
+                the same.
             **kwargs: label_positions (n,), flat indices into (batch * seq) of the labels: only there are the vocabulary's
                 scores computed; may be padded with 0 where labels are -100. And further arguments of
                 `BertEncoderModel.forward`.
@@ -395,11 +402,11 @@ class BertEncoderForPreTraining(BertEncoderPreTrainedModel):
             return_dict=True,
             **kwargs,
         )
-        prediction_logits = self.lm_head(outputs.last_hidden_state)
+        prediction_logits, mlm_loss = scores_and_loss(
+            self.lm_head, outputs.last_hidden_state, labels, num_items_in_batch, skip_logits=skip_logits
+        )
         seq_relationship_logits = self.next_sentence_head(outputs.pooler_output)
-        mlm_loss = next_sentence_loss = None
-        if labels is not None:
-            mlm_loss = cross_entropy(prediction_logits, labels, num_items_in_batch)
+        next_sentence_loss = None
         if next_sentence_label is not None:
             next_sentence_loss = cross_entropy(seq_relationship_logits, next_sentence_label, num_pairs_in_batch)
         terms = [term for term in (mlm_loss, next_sentence_loss) if term is not None]
@@ -435,6 +442,7 @@ class BertEncoderForMaskedLM(BertEncoderPreTrainedModel):
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
+        skip_logits: bool = False,
         **kwargs: Any,
     ) -> MaskedLMOutput:
         """Predict masked tokens.
@@ -447,10 +455,12 @@ class BertEncoderForMaskedLM(BertEncoderPreTrainedModel):
             inputs_embeds: (batch, seq, hidden).
             labels: (batch, seq), or (n,) with label_positions.
             num_items_in_batch: labels of the whole step.
+            skip_logits: leave the scores out.
             **kwargs: label_positions (n,), and further arguments of `BertEncoderModel.forward`.
 
         Returns:
-            loss (with labels), logits (batch, seq, vocab) or (n, vocab), hidden_states and attentions if asked for.
+            loss (with labels), logits (batch, seq, vocab) or (n, vocab) unless skipped, hidden_states and attentions if asked
+            for.
         """
         label_positions = kwargs.pop(LABEL_POSITIONS, None)
         outputs = self.model(
@@ -463,8 +473,9 @@ class BertEncoderForMaskedLM(BertEncoderPreTrainedModel):
             return_dict=True,
             **kwargs,
         )
-        logits = self.lm_head(outputs.last_hidden_state)
-        loss = None if labels is None else cross_entropy(logits, labels, num_items_in_batch)
+        logits, loss = scores_and_loss(
+            self.lm_head, outputs.last_hidden_state, labels, num_items_in_batch, skip_logits=skip_logits
+        )
         return MaskedLMOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )

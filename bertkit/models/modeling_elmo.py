@@ -38,7 +38,8 @@ from .modeling_heads import (
     ForTokenClassification,
 )
 from .modeling_linear import Linear
-from .modeling_losses import IGNORED, cross_entropy
+from .modeling_linear_cross_entropy import scores_and_loss
+from .modeling_losses import IGNORED
 from .modeling_padding import untrained_token
 from .modeling_projected_lstm import ProjectedLSTM
 from .modeling_scalar_mix import ScalarMix
@@ -390,9 +391,9 @@ class ElmoForPreTrainingOutput(ModelOutput):
     loss: torch.Tensor | None = None
     """Sum of the two terms, in nats."""
     forward_logits: torch.Tensor | None = None
-    """(batch, seq, vocab): the token after each position."""
+    """(batch, seq, vocab): the token after each position; None if skipped."""
     backward_logits: torch.Tensor | None = None
-    """(batch, seq, vocab): the token before each position."""
+    """(batch, seq, vocab): the token before each position; None if skipped."""
     past_key_values: StateCache | None = None
     """State of both directions after every row, if asked for."""
     hidden_states: tuple[torch.Tensor, ...] | None = None
@@ -453,6 +454,7 @@ class ElmoForPreTraining(ElmoPreTrainedModel):
         use_cache: bool | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
         num_backward_items_in_batch: int | torch.Tensor | None = None,
+        skip_logits: bool = False,
         **kwargs: Any,
     ) -> ElmoForPreTrainingOutput:
         """Predict the next and the previous tokens.
@@ -469,6 +471,7 @@ class ElmoForPreTraining(ElmoPreTrainedModel):
             num_items_in_batch: labels of the forward direction in the whole step, over micro-batches and processes, by which
                 its summed loss is divided. None: the labels given here.
             num_backward_items_in_batch: likewise backwards. None: num_items_in_batch, if given.
+            skip_logits: leave the scores out, in training most of what the memory is taken for; the loss is the same.
             **kwargs: shift_labels and backward_labels (batch, seq), instead of labels: what is predicted at each position, the
                 token after it and the token before it, -100 for nothing. And further arguments of `ElmoModel.forward`.
 
@@ -491,12 +494,12 @@ class ElmoForPreTraining(ElmoPreTrainedModel):
             **kwargs,
         )
         halves = self.dropout(outputs.last_hidden_state).chunk(2, dim=-1)  # (batch, seq, hidden / 2) each
-        forward_logits, backward_logits = (self.lm_head(half) for half in halves)
-        forward_loss = backward_loss = None
-        if after is not None:
-            forward_loss = cross_entropy(forward_logits, after, num_items_in_batch)
-        if before is not None:
-            backward_loss = cross_entropy(backward_logits, before, num_backward_items_in_batch)
+        forward_logits, forward_loss = scores_and_loss(
+            self.lm_head, halves[0], after, num_items_in_batch, skip_logits=skip_logits
+        )
+        backward_logits, backward_loss = scores_and_loss(
+            self.lm_head, halves[1], before, num_backward_items_in_batch, skip_logits=skip_logits
+        )
         terms = [term for term in (forward_loss, backward_loss) if term is not None]
         return ElmoForPreTrainingOutput(
             loss=sum(terms[1:], terms[0]) if terms else None,

@@ -37,7 +37,7 @@ from .modeling_heads import (
 )
 from .modeling_layers import SelfAttention, TransformerLayer
 from .modeling_linear import Linear
-from .modeling_losses import cross_entropy
+from .modeling_linear_cross_entropy import scores_and_loss
 from .modeling_padding import untrained_token
 
 # Taken from **kwargs, because transformers' Trainer counts every argument of forward with "label" in its name among the
@@ -242,6 +242,7 @@ class GptForCausalLM(GptPreTrainedModel, GenerationMixin):
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: int | torch.Tensor | None = None,
+        skip_logits: bool = False,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Predict the next token at every position.
@@ -258,12 +259,13 @@ class GptForCausalLM(GptPreTrainedModel, GenerationMixin):
             logits_to_keep: how many of the last positions' scores are wanted, or which positions'. 0: all, as labels need.
             num_items_in_batch: labels of the whole step, over micro-batches and processes, by which the summed loss is divided.
                 None: the labels given here.
+            skip_logits: leave the scores out, in training most of what the memory is taken for; the loss is the same.
             **kwargs: shift_labels (batch, seq), labels that are already where they are predicted, instead of labels. And
                 further arguments of `GptModel.forward`.
 
         Returns:
-            loss (with labels), logits (batch, seq or those kept, vocab), past_key_values with use_cache, hidden_states and
-            attentions if asked for.
+            loss (with labels), logits (batch, seq or those kept, vocab) unless skipped, past_key_values with use_cache,
+            hidden_states and attentions if asked for.
         """
         shift_labels = kwargs.pop(SHIFT_LABELS, None)
         if labels is not None and shift_labels is None:
@@ -280,8 +282,8 @@ class GptForCausalLM(GptPreTrainedModel, GenerationMixin):
             return_dict=True,
             **kwargs,
         )
-        logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
-        loss = None if shift_labels is None else cross_entropy(logits, shift_labels, num_items_in_batch)
+        states = slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep)
+        logits, loss = scores_and_loss(self.lm_head, states, shift_labels, num_items_in_batch, skip_logits=skip_logits)
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,

@@ -122,6 +122,13 @@ class SelfAttention(nn.Module):
         return self.output(states_at(context.flatten(2), positions)), weights
 
 
+def build_activation(name: str) -> nn.Module:
+    """Build an activation by its transformers name; "gelu_new" in one operation, where transformers takes eight and keeps what
+    each needs for its gradient.
+    """
+    return ACT2FN["gelu_pytorch_tanh" if name == "gelu_new" else name]
+
+
 class FeedForward(nn.Module):
     """Two linear layers with an activation between, applied to every position alone.
 
@@ -132,7 +139,7 @@ class FeedForward(nn.Module):
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__()
         self.intermediate = Linear(config.hidden_size, config.intermediate_size)
-        self.activation = ACT2FN[config.hidden_act]
+        self.activation = build_activation(config.hidden_act)
         self.output = Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:

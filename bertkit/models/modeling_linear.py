@@ -21,12 +21,13 @@ class Linear(nn.Linear):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (..., in_features) to (..., out_features)."""
-        if not _is_quicker(input, self.weight):
+        if not is_quicker(input, self.weight):
             return super().forward(input)
         return _Linear.apply(input, self.weight, self.bias)
 
 
-def _is_quicker(input: torch.Tensor, weight: torch.Tensor) -> bool:
+def is_quicker(input: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Return whether products of an input (..., k) and a weight (n, k) go to oneDNN."""
     return (
         HAS_ONEDNN
         and not torch.jit.is_tracing()
@@ -47,6 +48,11 @@ def times(left: torch.Tensor, right: torch.Tensor, bias: torch.Tensor | None) ->
 def laid_out(weight: torch.Tensor, rows: int) -> torch.Tensor:
     """Return a copy of weight (n, k) in oneDNN's layout, as the right side of `times` with so many rows on the left."""
     return torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows)
+
+
+def added_times(summand: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Return summand (rows, n) + left rightᵀ by oneDNN, for (rows, k) and (n, k)."""
+    return torch.ops.mkldnn._linear_pointwise.binary(left, summand, right, None, "add")
 
 
 def _transposed_times(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:

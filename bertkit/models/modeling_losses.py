@@ -19,6 +19,23 @@ def normalised(total: torch.Tensor, count: int | torch.Tensor) -> torch.Tensor:
     return total / (count + (count == 0))
 
 
+def check_positions(positions: torch.Size, labels: torch.Tensor) -> None:
+    """Refuse labels that are not of the positions that are scored.
+
+    Args:
+        positions: (...) shape of what is scored.
+        labels: (...).
+
+    Raises:
+        ValueError: naming both shapes.
+    """
+    if labels.numel() != positions.numel():
+        raise ValueError(
+            f"the scores are of {tuple(positions)} positions and the labels of {tuple(labels.shape)}; where labels are "
+            "given, leave out logits_to_keep"
+        )
+
+
 def cross_entropy(
     logits: torch.Tensor,
     labels: torch.Tensor,
@@ -43,11 +60,7 @@ def cross_entropy(
     Raises:
         ValueError: scores and labels are of different positions.
     """
-    if labels.numel() != logits.shape[:-1].numel():
-        raise ValueError(
-            f"the scores are of {tuple(logits.shape[:-1])} positions and the labels of {tuple(labels.shape)}; where labels are "
-            "given, leave out logits_to_keep"
-        )
+    check_positions(logits.shape[:-1], labels)
     labels = labels.flatten()
     logits = logits.flatten(0, -2).float()
     plain = not label_smoothing and class_weights is None

@@ -35,7 +35,7 @@ from .modeling_heads import (
     ForTokenClassification,
 )
 from .modeling_linear import Linear
-from .modeling_losses import cross_entropy
+from .modeling_linear_cross_entropy import scores_and_loss
 from .modeling_packed_rows import split_rows
 from .modeling_padding import untrained_token
 from .modeling_recurrent import CELLS, LockedDropout, RecurrentLayer, init_cell, states_of
@@ -172,9 +172,13 @@ class RnnLMHead(nn.Module):
         self.projection = nn.Linear(config.hidden_size, width) if is_projected else nn.Identity()
         self.decoder: nn.Linear = Linear(width, config.vocab_size)
 
+    def transform(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Map (..., hidden) to what the decoder reads."""
+        return self.projection(hidden_states)
+
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Map (..., hidden) to (..., vocab)."""
-        return self.decoder(self.projection(hidden_states))
+        return self.decoder(self.transform(hidden_states))
 
 
 class RnnPreTrainedModel(PreTrainedModel):
@@ -320,6 +324,7 @@ class RnnForCausalLM(RnnPreTrainedModel, GenerationMixin):
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: int | torch.Tensor | None = None,
+        skip_logits: bool = False,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Predict the next token at every position.
@@ -336,12 +341,13 @@ class RnnForCausalLM(RnnPreTrainedModel, GenerationMixin):
             logits_to_keep: how many of the last positions' scores are wanted, or which positions'. 0: all, as labels need.
             num_items_in_batch: labels of the whole step, over micro-batches and processes, by which the summed loss is divided.
                 None: the labels given here.
+            skip_logits: leave the scores out, in training most of what the memory is taken for; the loss is the same.
             **kwargs: shift_labels (batch, seq), labels that are already where they are predicted, instead of labels. And
                 further arguments of `RnnModel.forward`.
 
         Returns:
-            loss (with labels), logits (batch, seq or those kept, vocab), past_key_values with use_cache, hidden_states if asked
-            for.
+            loss (with labels), logits (batch, seq or those kept, vocab) unless skipped, past_key_values with use_cache,
+            hidden_states if asked for.
         """
         shift_labels = kwargs.pop(SHIFT_LABELS, None)
         if labels is not None and shift_labels is None:
@@ -356,8 +362,8 @@ class RnnForCausalLM(RnnPreTrainedModel, GenerationMixin):
             return_dict=True,
             **kwargs,
         )
-        logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
-        loss = None if shift_labels is None else cross_entropy(logits, shift_labels, num_items_in_batch)
+        states = slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep)
+        logits, loss = scores_and_loss(self.lm_head, states, shift_labels, num_items_in_batch, skip_logits=skip_logits)
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,

@@ -11,7 +11,8 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput, Seq2
 from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils.generic import can_return_tuple
 
-from .modeling_losses import IGNORED, cross_entropy
+from .modeling_linear_cross_entropy import scores_and_loss
+from .modeling_losses import IGNORED
 
 
 class EncoderDecoder:
@@ -181,6 +182,7 @@ class ForConditionalGeneration:
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: int | torch.Tensor | None = None,
+        skip_logits: bool = False,
         **kwargs: Any,
     ) -> Seq2SeqLMOutput:
         """Predict the target.
@@ -199,10 +201,11 @@ class ForConditionalGeneration:
             logits_to_keep: how many of the last positions' scores are wanted, or which positions'. 0: all, as labels need.
             num_items_in_batch: labels of the whole step, over micro-batches and processes, by which the summed loss is divided.
                 None: the labels given here.
+            skip_logits: leave the scores out, in training most of what the memory is taken for; the loss is the same.
             **kwargs: further arguments of `EncoderDecoder.forward`.
 
         Returns:
-            loss (with labels; smoothed in training), logits (batch, seq or those kept, vocab), and the fields of
+            loss (with labels; smoothed in training), logits (batch, seq or those kept, vocab) unless skipped, and the fields of
             `EncoderDecoder.forward` but the decoder's last state.
         """
         if labels is not None:
@@ -223,11 +226,14 @@ class ForConditionalGeneration:
             return_dict=True,
             **kwargs,
         )
-        logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
-        loss = None
-        if labels is not None:
-            smoothing = self.config.label_smoothing if self.training else 0.0
-            loss = cross_entropy(logits, labels, num_items_in_batch, label_smoothing=smoothing)
+        logits, loss = scores_and_loss(
+            self.lm_head,
+            slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep),
+            labels,
+            num_items_in_batch,
+            label_smoothing=self.config.label_smoothing if self.training else 0.0,
+            skip_logits=skip_logits,
+        )
         return Seq2SeqLMOutput(
             loss=loss,
             logits=logits,

@@ -5,6 +5,7 @@ processes, precision, sharding) is decided by Accelerate.
 """
 
 import contextlib
+import inspect
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -107,6 +108,9 @@ class Trainer:
         if self.accelerator.device.type == "cpu":
             keep_freed_memory()
         own_memory(model)
+        # Most of the memory of a small language model's step are the scores of its vocabulary, and only its loss is wanted.
+        has_scores_to_skip = "skip_logits" in inspect.signature(model.forward).parameters
+        self.forward_settings = {"skip_logits": True} if has_scores_to_skip else {}
         self.arguments = arguments
         self.output_dir = Path(output_dir).resolve()
         self.train_batches = train_batches
@@ -313,7 +317,7 @@ class Trainer:
             torch.manual_seed(keyed_seed(self.arguments.seed, "dropout", step, start))
             self.accelerator.sync_gradients = is_last  # what `no_sync` leaves alone, and DeepSpeed goes by
             with contextlib.nullcontext() if is_last else self.accelerator.no_sync(self.model):
-                outputs = self.model(**inputs, **self.carried.arguments(start, stop))
+                outputs = self.model(**inputs, **self.forward_settings, **self.carried.arguments(start, stop))
                 losses.add(outputs)
                 self.carried.add(outputs)
                 loss = outputs.loss

@@ -13,9 +13,11 @@ from transformers import (
     OpenAIGPTLMHeadModel,
     StaticCache,
 )
+from transformers.activations import ACT2FN
 
 from bertkit.hub.native import ARCHITECTURES
 from bertkit.models.modeling_gpt import GPT_PRESETS, GptConfig, GptForCausalLM, GptModel
+from bertkit.models.modeling_layers import build_activation
 
 SHAPE = {
     "vocab_size": 53,
@@ -333,3 +335,10 @@ def test_presets_are_the_sizes_of_berts_and_base_is_gpt2():
     with torch.device("meta"):
         model = GptForCausalLM(GptConfig(**GPT_PRESETS["base"]))
     assert sum(parameter.numel() for parameter in model.parameters()) == 124_439_808  # as published
+
+
+def test_the_activation_in_one_operation_is_the_papers():
+    inputs = torch.linspace(-12, 12, 1001, dtype=torch.float64, requires_grad=True)
+    ours, theirs = build_activation("gelu_new")(inputs), ACT2FN["gelu_new"](inputs)
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(*(torch.autograd.grad(outputs.sum(), inputs) for outputs in (ours, theirs)))

@@ -6,8 +6,9 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from transformers import modeling_utils
 
+from bertkit.training.losses import StepLosses
 from bertkit.training.trainer import Trainer
-from tests.training.runs import NO_DROPOUT, assert_close, assert_same_bits, log_of, losses_of
+from tests.training.runs import NO_DROPOUT, assert_close, assert_same_bits, assert_same_course, log_of, losses_of
 
 EVERY_STEP = {"training.logging_steps": 1}
 
@@ -75,6 +76,29 @@ def test_recomputed_activations_change_nothing_dropout_included(run, monkeypatch
     assert not recomputed
     assert_close(kept, run(**EVERY_STEP, **{"training.gradient_checkpointing": "true"}))
     assert recomputed
+
+
+def test_training_computes_no_scores_and_ends_as_with_them(run, monkeypatch):
+    skipped = []
+    add, step = StepLosses.add, Trainer.training_step
+
+    def note(self, outputs):
+        skipped.append("prediction_logits" not in outputs)
+        add(self, outputs)
+
+    def with_scores(self, *arguments):
+        self.forward_settings = {}
+        step(self, *arguments)
+
+    monkeypatch.setattr(StepLosses, "add", note)
+    without = run(**NO_DROPOUT, **EVERY_STEP)
+    assert skipped and all(skipped)
+    skipped.clear()
+    monkeypatch.setattr(Trainer, "training_step", with_scores)
+    scored = run(**NO_DROPOUT, **EVERY_STEP)
+    assert skipped and not any(skipped)
+    assert_close(without, scored)
+    assert_same_course(without, scored)
 
 
 def test_a_compiled_run_ends_as_one_that_is_not(run, monkeypatch):
