@@ -163,7 +163,11 @@ def plain_gpt(
             self.tokens, self.positions = nn.Embedding(vocab_size, hidden), nn.Embedding(context, hidden)
             self.layers = nn.Sequential(nn.Dropout(dropout), *(Block() for _ in range(layers)), nn.LayerNorm(hidden))
             self.head = nn.Linear(hidden, vocab_size, bias=False)
-            nn.init.normal_(self.tokens.weight, std=0.02)
+            for module in self.modules():  # as in GPT-2
+                if isinstance(module, nn.Linear | nn.Embedding):
+                    nn.init.normal_(module.weight, std=0.02)
+                if isinstance(module, nn.Linear) and module.bias is not None:
+                    nn.init.zeros_(module.bias)
             self.head.weight = self.tokens.weight
 
         def forward(self, input_ids: Tensor) -> Tensor:
