@@ -1,7 +1,8 @@
 """Language modelling in both directions at once: the pretraining of ELMo.
 
 Peters et al. 2018, https://arxiv.org/abs/1802.05365: one model predicts every token from those before it, another, which shares
-its embeddings and its softmax, from those behind it.
+its embeddings and its softmax, from those behind it. Either way every token, and once a document where it ends or begins, is
+predicted once an epoch.
 """
 
 import math
@@ -17,7 +18,7 @@ from bertkit.data.token_store import TokenStore
 from bertkit.objectives.rows import IGNORED_LABEL, RowFiller, refuse_short_rows
 from bertkit.objectives.spans import SpanCutter, packed_stream
 from bertkit.objectives.special_tokens import ends_of_text
-from bertkit.objectives.texts_in_rows import TextsInRows
+from bertkit.objectives.texts_in_rows import TextsInRows, document_bounds
 from bertkit.tokenization import frame_texts, padding_of_text
 
 if TYPE_CHECKING:
@@ -96,23 +97,28 @@ class BidirectionalObjective(TextsInRows):
 
         Returns:
             `input_ids`, `attention_mask`, `position_ids`, `shift_labels` and `backward_labels`, each (rows, block_size). An
-            example is a stretch of a document between the tokens that begin and end a text. At each of its tokens
-            `shift_labels` has the next, −100 at the last one, and `backward_labels` the previous, −100 at the first one.
+            example is a stretch of a document between the tokens that begin and end a text. At each token of the stretch
+            `shift_labels` has the next one of the document, or its end, and `backward_labels` the previous one, or its
+            beginning. Only where the document itself begins or ends do those two tokens have a label, too: elsewhere the
+            token beside them is predicted in the stretch next to theirs, where it has a context. All else is −100.
             `position_ids` is 0 where an example starts and nowhere else.
         """
         filler = RowFiller(
             num_rows, self.arguments.block_size, pad_token_id=self.pad_token_id, label_names=(*_LABELS.values(),)
         )
         nothing = [IGNORED_LABEL]
-        for row, start, length in zip(rows.row, rows.start, rows.length, strict=True):
-            text = store.token_ids[start : start + length]
-            tokens = np.concatenate([[self.bos_token_id], text, [self.eos_token_id]]).astype(np.int64)
-            filler.add(
-                row,
-                tokens,
-                shift_labels=np.concatenate([tokens[1:], nothing]),
-                backward_labels=np.concatenate([nothing, tokens[:-1]]),
-            )
+        for row, start, length, first, end in zip(
+            rows.row, rows.start, rows.length, *document_bounds(store, rows.start), strict=True
+        ):
+            stop = start + length
+            tokens = np.concatenate([[self.bos_token_id], store.token_ids[start:stop], [self.eos_token_id]])
+            tokens = tokens.astype(np.int64)
+            after, before = np.concatenate([tokens[1:], nothing]), np.concatenate([nothing, tokens[:-1]])
+            if start > first:
+                after[0], before[1] = IGNORED_LABEL, store.token_ids[start - 1]
+            if stop < end:
+                after[-2], before[-1] = store.token_ids[stop], IGNORED_LABEL
+            filler.add(row, tokens, shift_labels=after, backward_labels=before)
         return filler.batch
 
     def metrics(self, outputs: Any, batch: Mapping[str, Any], store: TokenStore) -> dict[str, tuple[Any, Any]]:
@@ -127,15 +133,10 @@ class BidirectionalObjective(TextsInRows):
         return found
 
     def bits_per_nat(self, store: TokenStore) -> dict[str, tuple[str, float]]:
-        """Return what a nat a token of each direction, the ends of examples among them, is in bits a byte."""
-        tokens, ends = len(store.token_ids), self._cutter(seed=0).num_spans(store.document_starts)
-        bits = (tokens + ends) / (tokens * store.bytes_per_token) / math.log(2)
+        """Return what a nat a token of each direction is in bits a byte; a document has an end, or a beginning, to predict."""
+        bits = self.bits_of_a_nat(store)
         return {f"{way}_bits_per_byte": (f"{way}_loss", bits) for way in _LABELS}
 
     def checkpoint_tokenizer(self, tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedTokenizerBase":
         """Return a tokenizer that begins and ends texts, and knows no segments."""
         return frame_texts(tokenizer, begin_token_id=self.bos_token_id, end_token_id=self.eos_token_id)
-
-    def loss_floor(self, store: TokenStore) -> float:
-        """Return the unigram entropy of the text and the ends of its examples, in nats."""
-        return store.unigram_entropy(ends=self._cutter(seed=0).num_spans(store.document_starts))

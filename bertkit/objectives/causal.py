@@ -19,7 +19,7 @@ from bertkit.objectives.continuous_text import ContinuousRows, Parts
 from bertkit.objectives.rows import IGNORED_LABEL, RowFiller, refuse_short_rows
 from bertkit.objectives.spans import SpanCutter, packed_stream
 from bertkit.objectives.special_tokens import ends_of_text
-from bertkit.objectives.texts_in_rows import TextsInRows
+from bertkit.objectives.texts_in_rows import TextsInRows, document_bounds
 from bertkit.tokenization import frame_texts, padding_of_text
 
 if TYPE_CHECKING:
@@ -114,14 +114,8 @@ class CausalObjective(TextsInRows):
         if isinstance(rows, Parts):
             return self._collate_parts(store, rows, num_rows)
         filler = self._filler(num_rows, self.arguments.block_size)
-        document = np.searchsorted(store.document_starts, rows.start, side="right") - 1
         for row, start, length, first, end in zip(
-            rows.row,
-            rows.start,
-            rows.length,
-            store.document_starts[document],
-            store.document_starts[document + 1],
-            strict=True,
+            rows.row, rows.start, rows.length, *document_bounds(store, rows.start), strict=True
         ):
             tokens = self._between_ends(store, start, start + length + 1, end, begins=True)
             labels = tokens[1:].copy()
@@ -161,14 +155,8 @@ class CausalObjective(TextsInRows):
 
     def bits_per_nat(self, store: TokenStore) -> dict[str, tuple[str, float]]:
         """Return what a nat a token, the ends of documents among them, is in bits a byte."""
-        tokens = len(store.token_ids)
-        bits = (tokens + store.metadata.num_documents) / (tokens * store.bytes_per_token) / math.log(2)
-        return {"bits_per_byte": ("loss", bits)}
+        return {"bits_per_byte": ("loss", self.bits_of_a_nat(store))}
 
     def checkpoint_tokenizer(self, tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedTokenizerBase":
         """Return a tokenizer that begins texts and leaves them open: what is given is to be gone on with."""
         return frame_texts(tokenizer, begin_token_id=self.bos_token_id, end_token_id=None)
-
-    def loss_floor(self, store: TokenStore) -> float:
-        """Return the unigram entropy of the text and the ends of its documents, in nats."""
-        return store.unigram_entropy(ends=store.metadata.num_documents)

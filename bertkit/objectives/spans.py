@@ -120,14 +120,6 @@ class SpanCutter:
             row=np.concatenate([np.arange(len(whole)), len(whole) + filled.row]),
         )
 
-    def num_spans(self, document_starts: np.ndarray) -> int:
-        """Return how many spans an epoch has, but for those that packing cuts once more.
-
-        Args:
-            document_starts: (documents + 1,) token offsets in the store.
-        """
-        return int(self._counts(np.diff(document_starts))[0].sum())
-
 
 def whole_spans(spans: Spans, epoch: int) -> Examples:
     """Return examples of one segment each: the spans as they are."""

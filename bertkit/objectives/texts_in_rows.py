@@ -1,10 +1,27 @@
 """What the objectives share that predict texts, each between the tokens that begin and end it, in rows."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from bertkit.data.health import Finding
 from bertkit.data.token_store import TokenStore
+
+
+def document_bounds(store: TokenStore, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Say where the documents begin and end that spans are cut from.
+
+    Args:
+        store: the corpus.
+        starts: (spans,) token offset of each span in it.
+
+    Returns:
+        The token offsets of their documents' beginnings and ends, (spans,) each.
+    """
+    document = np.searchsorted(store.document_starts, starts, side="right") - 1
+    return store.document_starts[document], store.document_starts[document + 1]
 
 
 class TextsInRows:
@@ -25,3 +42,12 @@ class TextsInRows:
     def checks(self, store: TokenStore) -> list[Finding]:
         """Return nothing: any text will do."""
         return []
+
+    def bits_of_a_nat(self, store: TokenStore) -> float:
+        """Return what a nat a token, the ends of documents among them, is in bits a byte of the text."""
+        tokens = len(store.token_ids)
+        return (tokens + store.metadata.num_documents) / (tokens * store.bytes_per_token) / math.log(2)
+
+    def loss_floor(self, store: TokenStore) -> float:
+        """Return the unigram entropy of the text and the ends of its documents, in nats."""
+        return store.unigram_entropy(ends=store.metadata.num_documents)

@@ -110,8 +110,7 @@ def test_a_nat_is_as_many_bits_a_byte_in_the_log_as_in_an_evaluation_of_the_whol
                 bits[name] += float(total)
                 sizes[name] += float(size)
     for name, (_, of_a_nat) in drawn.bits_per_nat.items():
-        # Where packing cuts an example in two there is an end more than the lengths of documents tell.
-        assert bits[name] / sizes[name] == pytest.approx(of_a_nat, rel=2e-3 if of == "bidirectional" else 1e-6), name
+        assert bits[name] / sizes[name] == pytest.approx(of_a_nat, rel=1e-6), name
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
