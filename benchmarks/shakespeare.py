@@ -170,7 +170,7 @@ def train_ours(ids: np.ndarray, vocab_size: int, settings: dict[str, Any]) -> tu
     shape = {"num_hidden_layers": LAYERS, "hidden_size": HIDDEN, "num_attention_heads": HEADS}
     shape |= {"intermediate_size": 4 * HIDDEN, "max_position_embeddings": CONTEXT, "vocab_size": vocab_size}
     no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    config = build_config("gpt", "tiny", **shape, **no_dropout, initializer_range=0.06, pad_token_id=None)
+    config = build_config("gpt", "tiny", **shape, **no_dropout, initializer_range=float(os.environ.get("IR","0.06")), pad_token_id=None)
     model = build_model(config, "AutoModelForCausalLM")
     with output_folder() as folder:
         batches: Any = Windows(ids)

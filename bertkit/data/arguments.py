@@ -8,6 +8,10 @@ DocumentMode: TypeAlias = Literal["blank_line", "file", "line"]
 SentenceMode: TypeAlias = Literal["split", "line"]
 
 
+DEFAULT_LANGUAGE = "en"
+"""Whose rules split sentences where no language is given."""
+
+
 @dataclass(kw_only=True)
 class DataArguments:
     """Where the text comes from and how it is cut into documents and sentences.
@@ -35,8 +39,9 @@ class DataArguments:
     sentences: SentenceMode = "split"
     """How a paragraph becomes sentences: split by rules for the language, or taken whole, one sentence a line."""
 
-    language: str = "en"
-    """Language of the text as an ISO 639 code (en, ko, de, ...), which the sentence splitter goes by."""
+    language: str | None = None
+    """Language of the text as an ISO 639 code (en, ko, de, ...): sentences are split by its rules, by those of English if none is
+    given, and the model card names it."""
 
     streaming: bool = False
     """Read a dataset of the Hub as it arrives, instead of downloading it first."""
@@ -88,8 +93,8 @@ class PairDataArguments:
     target_column: str = "target"
     """Column that holds the target."""
 
-    language: str = "en"
-    """Language of the targets as an ISO 639 code (en, ko, de, ...), for the model card."""
+    language: str | None = None
+    """Language of the targets as an ISO 639 code (en, ko, de, ...), for the model card; it names none if not given."""
 
     streaming: bool = False
     """Read a dataset of the Hub as it arrives, instead of downloading it first."""
@@ -106,10 +111,10 @@ class PairDataArguments:
             raise ValueError("data.eval_target is given and data.eval is not; give both, or neither")
 
 
-def _check(eval_fraction: float, num_workers: int | None, language: str) -> None:
+def _check(eval_fraction: float, num_workers: int | None, language: str | None) -> None:
     if not 0 < eval_fraction < 1:
         raise ValueError(f"data.eval_fraction must lie between 0 and 1, not be {eval_fraction}")
     if num_workers is not None and num_workers < 1:
         raise ValueError(f"data.num_workers must be 1 or more, or null for every core, not {num_workers}")
-    if not re.fullmatch(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]+)*", language):
+    if language is not None and not re.fullmatch(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]+)*", language):
         raise ValueError(f"data.language takes a language code such as en, ko or pt-BR, not {language!r}")

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from tokenizers import Tokenizer
 
-from bertkit.data.arguments import DataArguments, SentenceMode
+from bertkit.data.arguments import DEFAULT_LANGUAGE, DataArguments, SentenceMode
 from bertkit.data.documents import Documents
 from bertkit.data.errors import DataError
 from bertkit.data.readers import END_OF_DOCUMENT
@@ -97,7 +97,7 @@ class EncoderSpec(NamedTuple):
         backend.no_truncation()
         backend.no_padding()
         vocab_size = max(backend.get_vocab(with_added_tokens=True).values()) + 1
-        return cls(backend.to_str(), vocab_size, arguments.sentences, arguments.language)
+        return cls(backend.to_str(), vocab_size, arguments.sentences, arguments.language or DEFAULT_LANGUAGE)
 
 
 class _Encoder:

@@ -113,7 +113,7 @@ class _Report(list["Finding"]):
 def _examine_corpus(recipe: "Namespace", processes: "PartialState", findings: "_Report") -> None:
     import numpy as np
 
-    from bertkit.data.arguments import PairDataArguments
+    from bertkit.data.arguments import DEFAULT_LANGUAGE, PairDataArguments
     from bertkit.data.health import check_duplicates, check_encoding, check_language, histogram, sample
     from bertkit.data.splits import is_store, split_documents
 
@@ -140,7 +140,7 @@ def _examine_corpus(recipe: "Namespace", processes: "PartialState", findings: "_
             findings.print(f"looked at below: {len(documents):,} of the documents")
         is_pairs = isinstance(recipe.data, PairDataArguments)  # then the language is that of the targets
         texts = [document[-1:] for document in documents] if is_pairs else documents
-        findings.add(*check_encoding(documents), *check_language(texts, recipe.data.language))
+        findings.add(*check_encoding(documents), *check_language(texts, recipe.data.language or DEFAULT_LANGUAGE))
         findings.add(*check_duplicates(documents))
     findings.add(*trial)
 

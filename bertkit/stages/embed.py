@@ -25,8 +25,7 @@ _FILES = {"word2vec": "vectors.txt", "glove": "vectors.txt", "word2vec_binary": 
 
 _CARD = """---
 library_name: transformers
-language: {language}
-pipeline_tag: feature-extraction
+{language}pipeline_tag: feature-extraction
 tags:
 - bertkit
 - {method}
@@ -242,7 +241,7 @@ def _save(
     table[tokenizer.convert_tokens_to_ids(vectors.words)] = torch.from_numpy(vectors.vectors)
     file = _FILES[recipe.format]
     card = _CARD.format(
-        language=recipe.data.language,
+        language=f"language: {recipe.data.language}\n" if recipe.data.language else "",
         method=recipe.method,
         count=len(vectors),
         width=vectors.width,

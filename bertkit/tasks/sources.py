@@ -65,8 +65,8 @@ class TaskDataArguments:
     """Whether the first line of a .csv or .tsv names its columns; else they are named 1, 2, 3, ... from the left."""
     form: str | None = None
     """Form of the files where their endings do not tell it, as .tsv or .conll."""
-    language: str = "en"
-    """Language of the texts as an ISO 639 code (en, ko, de, ...), for the model card."""
+    language: str | None = None
+    """Language of the texts as an ISO 639 code (en, ko, de, ...), for the model card; it names none if not given."""
 
     def __post_init__(self) -> None:
         if not 0 < self.eval_fraction < 1:

@@ -62,7 +62,7 @@ class ModelCard:
     Args:
         auto_class: the Auto class of the trained model.
         pipeline_tag: what the Hub calls such models.
-        language: language code of its text.
+        language: language code of its text; None: it is not known.
         parameters: number of weights.
         data: name of a corpus part -> its figures.
         floor: the loss of the best guess that ignores the input.
@@ -72,7 +72,7 @@ class ModelCard:
 
     auto_class: str
     pipeline_tag: str
-    language: str
+    language: str | None
     parameters: int
     data: Mapping[str, Mapping[str, Any]]
     floor: float
@@ -194,9 +194,9 @@ counted).
         train, found = self.data["train"], _evaluated(state)
         unit = next(name for name in ("words", "examples", "tokens", *train) if name in train)
         further = " further" if _starts(recipe) else ""
+        language = f"in the language `{self.language}` as the recipe says" if self.language else "whose language no one named"
         sentences = [
-            f"It was trained{further} on {train[unit]:,} {unit}, in the language `{self.language}` as the recipe says; how it "
-            "does in other languages was not measured."
+            f"It was trained{further} on {train[unit]:,} {unit}, {language}; how it does in other languages was not measured."
         ]
         if found:
             sentences.append(

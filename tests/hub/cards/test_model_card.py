@@ -59,8 +59,9 @@ def test_the_metadata_is_what_the_hub_indexes():
 
 def test_what_is_not_known_is_left_out():
     recipe = {"training": {"hub_license": None}, "data": {"train": "/home/carol/text.txt", "eval": None}}
-    card = render(card_of(recipe=recipe), TrainerState(global_step=3))
-    assert set(card.data.to_dict()) == {"language", "library_name", "pipeline_tag", "tags"}
+    card = render(card_of(recipe=recipe, language=None), TrainerState(global_step=3))
+    assert set(card.data.to_dict()) == {"library_name", "pipeline_tag", "tags"}
+    assert "whose language no one named" in card.text
     assert "Not evaluated yet." in card.text and "## Losses" not in card.text and "None" not in card.text
 
 
