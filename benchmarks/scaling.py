@@ -55,7 +55,8 @@ def num_parameters(config: Any, *, next_sentence: bool = False) -> int:
     feed_forward = 2 * hidden * inner + inner + hidden
     head = hidden * hidden + 3 * hidden + config.vocab_size
     pair_head = hidden * hidden + hidden + 2 * hidden + 2 if next_sentence else 0
-    return embeddings + config.num_hidden_layers * (attention + feed_forward + 4 * hidden) + head + pair_head
+    final_norm = 2 * hidden if config.norm_first else 0
+    return embeddings + config.num_hidden_layers * (attention + feed_forward + 4 * hidden) + final_norm + head + pair_head
 
 
 @dataclass(frozen=True)
@@ -275,6 +276,8 @@ def table_of_parameters() -> str:
     rows = []
     for preset in BERT_PRESETS:
         config = bert(preset)
+        if config.norm_first:
+            continue  # but for one norm the size of another
         count, pairs = num_parameters(config), num_parameters(config, next_sentence=True)
         embeddings = config.vocab_size * config.hidden_size
         rows.append([preset, f"{count:,}", f"{pairs:,}", f"{100 * embeddings / count:.0f} %"])

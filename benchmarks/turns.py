@@ -159,17 +159,20 @@ class Side:
         return line
 
 
-def compare(title: str, rounds: list[dict[str, Figures]], goals: Mapping[str, float]) -> dict[str, Any]:
+def compare(
+    title: str, rounds: list[dict[str, Figures]], goals: Mapping[str, float], ours: str = OURS
+) -> dict[str, Any]:
     """Return the results of a comparison as they are written down.
 
     Args:
         title: what was done.
         rounds: the figures of each side.
         goals: side -> the ratio of our speed to its that is aimed at.
+        ours: the side that is compared with them.
     """
     peers = {}
     for peer, goal in goals.items():
-        ratios = [figures[OURS].speed / figures[peer].speed for figures in rounds]
+        ratios = [figures[ours].speed / figures[peer].speed for figures in rounds]
         peers[peer] = {"goal": goal, "ratio": statistics.median(ratios), "ratios": ratios}
     sides = {
         side: {
@@ -178,7 +181,7 @@ def compare(title: str, rounds: list[dict[str, Figures]], goals: Mapping[str, fl
         }
         for side in rounds[0]
     }
-    return {"title": title, "peers": peers, "sides": sides}
+    return {"title": title, "ours": ours, "peers": peers, "sides": sides}
 
 
 def verdict(ratio: float, goal: float, *, at_most: bool = False) -> str:
@@ -192,7 +195,7 @@ def ratio_table(results: Mapping[str, Mapping[str, Any]]) -> str:
     rows = ["| work | beside | its tokens per CPU-second | bertkit's | ratio (lowest to highest round) | goal |"]
     rows.append("|---|---|---:|---:|---:|---:|")
     for result in results.values():
-        ours = result["sides"][OURS]["tokens_per_cpu_second"]
+        ours = result["sides"][result.get("ours", OURS)]["tokens_per_cpu_second"]
         for peer, figures in result["peers"].items():
             cells = [
                 result["title"],

@@ -40,8 +40,8 @@ class DataArguments:
     """How a paragraph becomes sentences: split by rules for the language, or taken whole, one sentence a line."""
 
     language: str | None = None
-    """Language of the text as an ISO 639 code (en, ko, de, ...): sentences are split by its rules, by those of English if none is
-    given, and the model card names it."""
+    """Language of the text as an ISO 639 code (en, ko, de, ...): sentences are split by its rules, by those of English if
+    none is given, and the model card names it."""
 
     streaming: bool = False
     """Read a dataset of the Hub as it arrives, instead of downloading it first."""

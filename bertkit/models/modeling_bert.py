@@ -46,20 +46,14 @@ LABEL_POSITIONS = "label_positions"
 
 INITIAL_ATTENTION = ("random", "neighbours")
 
-BERT_PRESETS = {
+BERT_PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"num_hidden_layers": 2, "hidden_size": 128, "num_attention_heads": 2, "intermediate_size": 512},
     "mini": {"num_hidden_layers": 4, "hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024},
     "small": {"num_hidden_layers": 4, "hidden_size": 512, "num_attention_heads": 8, "intermediate_size": 2048},
     "base": {"num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072},
-    "mini-pre-norm": {
-        "num_hidden_layers": 4,
-        "hidden_size": 256,
-        "num_attention_heads": 4,
-        "intermediate_size": 1024,
-        "norm_first": True,
-    },
     "large": {"num_hidden_layers": 24, "hidden_size": 1024, "num_attention_heads": 16, "intermediate_size": 4096},
 }
+BERT_PRESETS["mini-pre-norm"] = {**BERT_PRESETS["mini"], "norm_first": True}
 
 
 @strict
@@ -100,8 +94,8 @@ class BertEncoderConfig(PreTrainedConfig):
     """Where the first layer looks before any training: "random" as in the paper, or "neighbours", the heads in turns at
     the token before and after, which spares short runs and small models most of the time in which the loss stands still."""
     norm_first: bool = False
-    """Normalise what each part of a layer reads, and the sum once at the end (GPT-2, Xiong et al. 2020), instead of every sum as in
-    the paper: it learns faster from scratch and bears higher learning rates, but transformers' own BERT has no such layer."""
+    """Normalise what each part of a layer reads, and the sum once at the end (GPT-2, Xiong et al. 2020), instead of every sum
+    as in the paper: it learns faster from scratch, but transformers' own BERT has no such layer."""
     layer_norm_eps: float | int = 1e-12
     """Added to the variance in every layer norm."""
     pad_token_id: int | None = 0

@@ -32,9 +32,9 @@ class TrainingArguments:
     max_time: str | None = None
     """Wall-clock budget to train, as "90s", "30m" or "2h", schedule included; a resumed run counts the time already spent."""
     optimizer: Literal["adamw", "muon", "adafactor", "sgd"] = "adamw"
-    """What makes updates of gradients: "adamw"; "muon", which makes those of the layers' matrices orthogonal and trains the rest
-    by AdamW, and from scratch gets as far in fewer steps; "adafactor", which keeps a row and a column in place of
-    a matrix of squared gradients; or "sgd" with momentum."""
+    """What makes updates of gradients: "adamw"; "muon", which makes those of the layers' matrices orthogonal and trains
+    the rest by AdamW, and from scratch gets as far in fewer steps; "adafactor", which keeps a row and a column in place of a
+    matrix of squared gradients; or "sgd" with momentum."""
     learning_rate: float | Literal["find"] = 5e-4
     """Peak learning rate, reached after `warmup_steps`; "find" tries a hundred of them before the first step, from 1e-7 to 1,
     and takes the one at which the loss falls fastest. The curve is drawn in `learning_rate.png`."""

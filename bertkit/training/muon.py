@@ -1,8 +1,8 @@
 """Muon: the momentum of a matrix, made orthogonal, is its update; all other parameters train by AdamW.
 
 Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/. The updates are scaled as in Liu et al. 2025,
-https://arxiv.org/abs/2502.16982, section 2.2, so that matrices of all shapes move as far as AdamW would move them. torch has a Muon of its own, which computes in bfloat16 (slow where a processor has no such products) and takes nothing but
-matrices.
+https://arxiv.org/abs/2502.16982, section 2.2, so that matrices of all shapes move as far as AdamW would move them. torch has
+a Muon of its own, which computes in bfloat16 (slow where a processor has no such products) and takes nothing but matrices.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,15 +17,16 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
 RMS_OF_ADAMW = 0.2
 """Root mean square of the updates of AdamW, as Liu et al. observe it."""
-IS_ORTHOGONAL = "is_orthogonal"
-"""Key of a parameter group: whether its parameters are matrices that train by Muon, or others, which train by AdamW."""
+STACKED = "stacked"
+"""Key of a parameter group: how many matrices one on another each of its parameters is, each of which is made orthogonal by
+itself, as queries, keys and values are; 0: they train by AdamW."""
 
 
 class Muon(torch.optim.Optimizer):
     """Muon for groups of matrices, AdamW for the others.
 
     Args:
-        params: groups, each with `IS_ORTHOGONAL`.
+        params: groups, each with `STACKED`.
         lr: learning rate.
         momentum: decay rate of the sum of a matrix's gradients; Nesterov's look ahead is made.
         betas: AdamW's decay rates.
@@ -46,11 +47,11 @@ class Muon(torch.optim.Optimizer):
         fused: bool = False,
     ) -> None:
         defaults = {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(params, defaults | {IS_ORTHOGONAL: False})
+        super().__init__(params, defaults | {STACKED: 0})
         self.fused = fused
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient.
 
         Args:
@@ -65,7 +66,7 @@ class Muon(torch.optim.Optimizer):
                 loss = closure()
         for group in self.param_groups:
             trained = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if group[IS_ORTHOGONAL]:
+            if group[STACKED]:
                 for matrix in trained:
                     self._update_matrix(matrix, group)
             elif trained:
@@ -79,9 +80,11 @@ class Muon(torch.optim.Optimizer):
         momentum, buffer = group["momentum"], state["momentum_buffer"]
         assert matrix.grad is not None
         buffer.mul_(momentum).add_(matrix.grad)
-        update = orthogonal(matrix.grad.add(buffer, alpha=momentum))
+        update = orthogonal(matrix.grad.add(buffer, alpha=momentum), group[STACKED])
         matrix.mul_(1 - group["lr"] * group["weight_decay"])
-        matrix.add_(update, alpha=-group["lr"] * RMS_OF_ADAMW * max(matrix.shape) ** 0.5)
+        matrix.add_(
+            update, alpha=-group["lr"] * RMS_OF_ADAMW * max(len(matrix) // group[STACKED], matrix.shape[1]) ** 0.5
+        )
 
     def _update_by_adamw(self, parameters: list[torch.Tensor], group: dict[str, Any]) -> None:
         for parameter in parameters:
@@ -108,18 +111,21 @@ class Muon(torch.optim.Optimizer):
         )
 
 
-def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """Return about the nearest matrix with singular values of 1, which are here between 0.7 and 1.2, by Newton-Schulz iteration.
+def orthogonal(matrix: torch.Tensor, stacked: int = 1) -> torch.Tensor:
+    """Return about the nearest matrix with singular values of 1 (here between 0.7 and 1.2), by Newton-Schulz iteration.
 
     Args:
         matrix: (n, m); may be sharded, and is then gathered for it.
+        stacked: how many matrices one on another it is, each of which is made orthogonal by itself.
 
     Returns:
         (n, m), in the precision and sharded as `matrix`. On GPUs the products are in bfloat16, as Jordan has it.
     """
     if isinstance(matrix, DTensor):
-        whole = orthogonal(matrix.full_tensor())
+        whole = orthogonal(matrix.full_tensor(), stacked)
         return distribute_tensor(whole, matrix.device_mesh, matrix.placements, src_data_rank=None)  # each cuts its own
+    if stacked > 1:
+        return torch.cat([orthogonal(part) for part in matrix.chunk(stacked)])
     a, b, c = COEFFICIENTS
     x = matrix.bfloat16() if matrix.device.type == "cuda" else matrix
     is_tall = x.shape[0] > x.shape[1]

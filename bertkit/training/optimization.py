@@ -1,6 +1,7 @@
 """The optimizers with the usual decay groups, and the learning rate as a function of where the training stands."""
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -8,10 +9,12 @@ import torch
 from torch import nn
 
 from bertkit.training.arguments import TrainingArguments
-from bertkit.training.muon import IS_ORTHOGONAL, Muon
+from bertkit.training.muon import STACKED, Muon
 
 Groups: TypeAlias = list[dict[str, Any]]
 
+_STACKED_IN_LINEAR = {"qkv": 3, "key_value": 2}  # layers that make several things at once
+_WEIGHT_OF_GATES = re.compile(r"weight_(ih|hh)_l\d+")  # of recurrent layers
 RATE_SHARE = "rate_share"
 """Key of a parameter group: what share of the learning rate its parameters train at."""
 
@@ -31,30 +34,33 @@ def build_optimizer(
     for depth, names in enumerate(reversed([*layer_groups.values()])):
         together = by_share.setdefault(arguments.layer_decay**depth, [])
         together += [parameters[name] for name in names if name in parameters]
-    hidden = _hidden_matrices(model) if arguments.optimizer == "muon" else set()
-    groups: list[dict[str, Any]] = [
-        {"params": chosen, "weight_decay": decay, RATE_SHARE: share, **kind}
-        for share, together in by_share.items()
-        for chosen, decay, kind in (
-            ([p for p in together if p in hidden], arguments.weight_decay, _of_muon(share, arguments)),
-            ([p for p in together if p.ndim >= 2 and p not in hidden], arguments.weight_decay, {}),
-            ([p for p in together if p.ndim < 2], 0.0, {}),
-        )
-        if chosen
-    ]
+    stacked = _hidden_matrices(model) if arguments.optimizer == "muon" else {}
+    groups: list[dict[str, Any]] = []
+    for share, together in by_share.items():
+        of_kind: dict[tuple[int, float], list[nn.Parameter]] = {}
+        for parameter in together:
+            kind = stacked.get(parameter, 0), arguments.weight_decay if parameter.ndim >= 2 else 0.0
+            of_kind.setdefault(kind, []).append(parameter)
+        for (matrices, decay), chosen in of_kind.items():
+            rate = share * (arguments.muon_rate_factor if matrices else 1.0)
+            groups.append({"params": chosen, "weight_decay": decay, RATE_SHARE: rate, STACKED: matrices})
     fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters.values())
     return OPTIMIZERS[arguments.optimizer](groups, arguments, fused)
 
 
-def _of_muon(share: float, arguments: TrainingArguments) -> dict[str, Any]:
-    return {IS_ORTHOGONAL: True, RATE_SHARE: share * arguments.muon_rate_factor}
-
-
-def _hidden_matrices(model: nn.Module) -> set[nn.Parameter]:
-    """Return the matrices between a model's embeddings and its head."""
+def _hidden_matrices(model: nn.Module) -> dict[torch.Tensor, int]:
+    """Return the matrices between a model's embeddings and its head, and how many one on another each of them is."""
     backbone = getattr(model, "base_model", model)
+    found: dict[torch.Tensor, int] = {}
+    for path, module in backbone.named_modules():
+        if isinstance(module, nn.Linear):
+            found[module.weight] = _STACKED_IN_LINEAR.get(path.rpartition(".")[2], 1)
+        else:
+            for name, parameter in module.named_parameters(recurse=False):
+                if _WEIGHT_OF_GATES.match(name):
+                    found[parameter] = parameter.shape[0] // int(module.hidden_size)
     tables = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
-    return {parameter for parameter in backbone.parameters() if parameter.ndim == 2} - tables
+    return {parameter: count for parameter, count in found.items() if parameter not in tables}
 
 
 def _adamw(groups: Groups, arguments: TrainingArguments, fused: bool) -> torch.optim.Optimizer:
@@ -84,8 +90,7 @@ OPTIMIZERS: dict[str, Callable[[Groups, TrainingArguments, bool], torch.optim.Op
 }
 """What builds each of `training.optimizer`, of groups of parameters, at a learning rate of 0 until the schedule sets it: AdamW
 (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101), Muon, Adafactor (Shazeer & Stern 2018,
-https://arxiv.org/abs/1804.04235), which keeps a row and a column in place of a matrix of squared gradients, and stochastic gradient
-descent with Nesterov's momentum."""
+https://arxiv.org/abs/1804.04235), and stochastic gradient descent with Nesterov's momentum."""
 
 
 def set_learning_rate(optimizer: Any, rate: float) -> None:

@@ -10,8 +10,8 @@ from transformers import PreTrainedModel
 def shard_by_layers(accelerator: Accelerator, model: PreTrainedModel) -> None:
     """Make every layer a unit of its own, if Accelerate shards; to be called before it prepares the model.
 
-    In mixed precision gradients are added up over the processes in float32, and nothing is rounded on leaving a unit: Accelerate
-    would have both in the lower precision.
+    In mixed precision gradients are added up over the processes in float32, and nothing is rounded on leaving a unit;
+    Accelerate would have both in the lower precision.
 
     Left alone, Accelerate takes the classes in `_no_split_modules`. They are for `device_map` and name embeddings, too, whose
     weights belong to another unit: Accelerate keeps those of the input and of the output together.

@@ -326,6 +326,7 @@ def test_of_pretraining_either_head_can_be_exported_alone(tmp_path):
             None,
             "hidden_act is 'gelu', .* only has gelu_new",
         ),
+        ("bert", "AutoModel", {"norm_first": True}, None, "norm_first is True, .* --model.norm_first false"),
         (
             "marian",
             "AutoModelForSeq2SeqLM",

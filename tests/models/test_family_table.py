@@ -70,7 +70,9 @@ def test_a_setting_of_the_wrong_type_is_refused_in_one_line(family):
 def test_an_unknown_family_preset_or_head_is_refused_and_the_choices_named():
     with pytest.raises(ValueError, match=r"unknown model family 'bart'; choose from .*bert"):
         build_config("bart")
-    with pytest.raises(ValueError, match="unknown bert preset 'huge'; choose from tiny, mini, small, base, large"):
+    with pytest.raises(
+        ValueError, match="unknown bert preset 'huge'; choose from tiny, mini, small, base, large, mini-pre-norm"
+    ):
         build_config("bert", "huge")
     with pytest.raises(
         ValueError, match="unknown head of model family 'bert' 'AutoModelForCausalLM'; choose from Auto"

@@ -296,9 +296,10 @@ def loss_and_gradients(model, **batch):
 
 @implementations
 @pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("norm_first", [False, True])
 @pytest.mark.parametrize("model_class", [BertEncoderForPreTraining, BertEncoderForMaskedLM])
-def test_labels_at_positions_equal_dense_labels_in_loss_and_gradient(implementation, packed, model_class):
-    model = small(model_class)
+def test_labels_at_positions_equal_dense_labels_in_loss_and_gradient(implementation, packed, norm_first, model_class):
+    model = small(model_class, norm_first=norm_first)
     model.set_attn_implementation(implementation)
     batch = packed_batch()[0] if packed else padded_batch()
     if model_class is BertEncoderForMaskedLM:
@@ -493,8 +494,51 @@ def test_a_config_no_model_can_be_built_from_is_refused_by_name(setting, message
         BertEncoderConfig(**{**SHAPE, **setting})
 
 
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_the_layers_are_torchs_encoder_with_norms_after_each_sum_or_before_each_part(norm_first):
+    model = small(BertEncoderModel, norm_first=norm_first)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    eps, width = model.config.layer_norm_eps, SHAPE["hidden_size"]
+    layer = torch.nn.TransformerEncoderLayer(
+        width, SHAPE["num_attention_heads"], SHAPE["intermediate_size"], 0.0, "gelu", eps, True, norm_first
+    )
+    final_norm = torch.nn.LayerNorm(width, eps) if norm_first else None
+    oracle = torch.nn.TransformerEncoder(layer, SHAPE["num_hidden_layers"], final_norm, enable_nested_tensor=False)
+    renamed = {
+        "attention.qkv.": "self_attn.in_proj_",
+        "attention.output": "self_attn.out_proj",
+        "attention_norm": "norm1",
+        "feed_forward.intermediate": "linear1",
+        "feed_forward.output": "linear2",
+        "feed_forward_norm": "norm2",
+        "final_norm": "norm",
+    }
+    weights = {}
+    for name, tensor in model.state_dict().items():
+        if name.startswith(("layers.", "final_norm.")):
+            for ours, theirs in renamed.items():
+                name = name.replace(ours, theirs)
+            weights[name] = tensor
+    oracle.load_state_dict(weights)
+    batch = padded_batch()
+    expected = oracle.eval()(
+        model.embeddings(batch["input_ids"], batch["token_type_ids"], None, None),
+        src_key_padding_mask=batch["attention_mask"] == 0,
+    )
+    real = batch["attention_mask"] != 0
+    torch.testing.assert_close(model(**inputs_of(batch)).last_hidden_state[real], expected[real], **close)
+
+
 def test_presets_are_the_published_sizes():
-    published = {"tiny": 4.4, "mini": 11.3, "small": 29.1, "base": 110.1, "large": 340}  # Turc et al., Devlin et al.
+    published = {
+        "tiny": 4.4,
+        "mini": 11.3,
+        "mini-pre-norm": 11.3,
+        "small": 29.1,
+        "base": 110.1,
+        "large": 340,
+    }  # Turc et al., Devlin et al.
     millions = {}
     for name, preset in BERT_PRESETS.items():
         with torch.device("meta"):

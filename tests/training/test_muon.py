@@ -8,7 +8,7 @@ from torch import nn
 
 from bertkit.models import build_config, build_model
 from bertkit.training.arguments import TrainingArguments
-from bertkit.training.muon import IS_ORTHOGONAL, Muon, orthogonal
+from bertkit.training.muon import STACKED, Muon, orthogonal
 from bertkit.training.optimization import build_optimizer, set_learning_rate
 
 
@@ -23,6 +23,12 @@ def test_an_orthogonal_matrix_turns_as_the_given_one_with_singular_values_about_
     torch.testing.assert_close(made, made.diag().diag(), rtol=0, atol=1e-9)
 
 
+@given(stacked=st.integers(1, 4), rows=st.integers(1, 9), seed=st.integers(0, 9))
+def test_matrices_one_on_another_are_made_orthogonal_each_by_itself(stacked, rows, seed):
+    matrix = torch.randn(stacked * rows, 5, generator=torch.Generator().manual_seed(seed))
+    assert torch.equal(orthogonal(matrix, stacked), torch.cat([orthogonal(part) for part in matrix.split(rows)]))
+
+
 def test_of_a_gradient_of_zero_nothing_follows():
     assert (orthogonal(torch.zeros(3, 5)) == 0).all()
 
@@ -33,7 +39,7 @@ def test_matrices_move_as_by_torchs_own_muon(shape):
     ours, theirs = (nn.Parameter(torch.ones(shape)) for _ in range(2))
     settings = {"lr": 0.02, "momentum": 0.9, "weight_decay": 0.1}
     optimizers = [
-        Muon([{"params": [ours], IS_ORTHOGONAL: True}], **settings),
+        Muon([{"params": [ours], STACKED: 1}], **settings),
         torch.optim.Muon([theirs], **settings, adjust_lr_fn="match_rms_adamw"),
     ]
     for step in range(4):
@@ -65,8 +71,18 @@ def test_the_matrices_of_the_layers_are_muons_and_embeddings_head_and_vectors_ad
     groups = {"all": [name for name, _ in model.named_parameters()]}
     optimizer = build_optimizer(model, TrainingArguments(max_steps=1, optimizer="muon"), groups)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    by_muon = {names[id(p)] for g in optimizer.param_groups if g[IS_ORTHOGONAL] for p in g["params"]}
-    by_adamw = {names[id(p)] for g in optimizer.param_groups if not g[IS_ORTHOGONAL] for p in g["params"]}
+    by_muon = {names[id(p)] for g in optimizer.param_groups if g[STACKED] for p in g["params"]}
+    stacks = {names[id(p)].rpartition(".")[2]: g[STACKED] for g in optimizer.param_groups for p in g["params"]}
+    if family == "rnn":
+        assert (stacks["weight_ih_l0"], stacks["weight_hh_l0"]) == (4, 4)
+    else:
+        of_layers = {
+            names[id(p)].split(".")[-2]: g[STACKED] for g in optimizer.param_groups if g[STACKED] for p in g["params"]
+        }
+        assert {name: count for name, count in of_layers.items() if count > 1} == (
+            {"qkv": 3, "key_value": 2} if family == "transformer" else {"qkv": 3}
+        )
+    by_adamw = {names[id(p)] for g in optimizer.param_groups if not g[STACKED] for p in g["params"]}
     assert by_muon | by_adamw == set(names.values()) and not by_muon & by_adamw
     assert all("layers." in name and dict(model.named_parameters())[name].ndim == 2 for name in by_muon)
     assert by_adamw == {

@@ -194,7 +194,9 @@ counted).
         train, found = self.data["train"], _evaluated(state)
         unit = next(name for name in ("words", "examples", "tokens", *train) if name in train)
         further = " further" if _starts(recipe) else ""
-        language = f"in the language `{self.language}` as the recipe says" if self.language else "whose language no one named"
+        language = (
+            f"in the language `{self.language}` as the recipe says" if self.language else "whose language no one named"
+        )
         sentences = [
             f"It was trained{further} on {train[unit]:,} {unit}, {language}; how it does in other languages was not measured."
         ]

@@ -76,8 +76,8 @@ class NativeBert(NativeArchitecture):
         super().refuse_inexpressible(config, auto_class)
         if config.norm_first:
             raise ValueError(
-                "norm_first is True, and transformers' BERT only normalises after each sum; train with --model.norm_first false, "
-                "or use the checkpoint itself, whose code travels with it"
+                "norm_first is True, and transformers' BERT only normalises after each sum; train with "
+                "--model.norm_first false, or use the checkpoint itself, whose code travels with it"
             )
         pools = auto_class in ("AutoModelForSequenceClassification", "AutoModelForMultipleChoice")
         if pools and config.pooling != "cls":
