@@ -56,7 +56,9 @@ def num_parameters(config: Any, *, next_sentence: bool = False) -> int:
     head = hidden * hidden + 3 * hidden + config.vocab_size
     pair_head = hidden * hidden + hidden + 2 * hidden + 2 if next_sentence else 0
     final_norm = 2 * hidden if config.norm_first else 0
-    return embeddings + config.num_hidden_layers * (attention + feed_forward + 4 * hidden) + final_norm + head + pair_head
+    return (
+        embeddings + config.num_hidden_layers * (attention + feed_forward + 4 * hidden) + final_norm + head + pair_head
+    )
 
 
 @dataclass(frozen=True)
