@@ -83,6 +83,7 @@ def train_ours(arguments: argparse.Namespace, meter: Meter) -> None:
         told = ["--config", "sst2", "--model.from", minilm(), "--model.pooling", "cls", "--output_dir", folder]
         told += ["--data.train", str(arguments.data), "--task.max_length", str(SETTINGS["max_length"])]
         told += ["--training.train_batch_size", "32", "--training.max_steps", str(meter.max_steps)]
+        told += ["--training.num_train_epochs", "null"]
         recipe, _ = build_parser(told).read(told)
         start_from, tokenizer, parts = read_examples(recipe, [])
         task = TASKS[recipe.task.name].from_examples(recipe.task, tokenizer, parts["train"])

@@ -82,9 +82,7 @@ class Muon(torch.optim.Optimizer):
         buffer.mul_(momentum).add_(matrix.grad)
         update = orthogonal(matrix.grad.add(buffer, alpha=momentum), group[STACKED])
         matrix.mul_(1 - group["lr"] * group["weight_decay"])
-        matrix.add_(
-            update, alpha=-group["lr"] * RMS_OF_ADAMW * max(len(matrix) // group[STACKED], matrix.shape[1]) ** 0.5
-        )
+        matrix.add_(update, alpha=-group["lr"] * RMS_OF_ADAMW * max(matrix.shape) ** 0.5)
 
     def _update_by_adamw(self, parameters: list[torch.Tensor], group: dict[str, Any]) -> None:
         for parameter in parameters:
