@@ -34,11 +34,15 @@ CONTEXT, HIDDEN, LAYERS, HEADS = 64, 128, 4, 4
 PEER_STEPS, PEER_ROWS, PEER_RATE, PEER_LEAST_RATE, PEER_WARMUP_STEPS = 2000, 12, 1e-3, 1e-4, 100
 OUR_SETTINGS: dict[str, Any] = {
     "optimizer": "muon",
-    "train_batch_size": 12,
+    "train_batch_size": 24,
+    "train_batch_size_start": 12,
+    "batch_size_warmup_steps": 200,
     "max_steps": 300,
-    "learning_rate": 2e-3,
+    "learning_rate": 6e-3,
+    "muon_rate_factor": 2.0,
+    "momentum": 0.9,
     "lr_scheduler_type": "linear",
-    "warmup_steps": 0.05,
+    "warmup_steps": 0.15,
     "weight_decay": 0.01,
     "adam_beta2": 0.98,
 }
