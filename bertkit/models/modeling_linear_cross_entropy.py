@@ -178,6 +178,8 @@ def _by_blocks(
             if grad_weight is not None:
                 if quick:
                     grad_weight = added_times(grad_weight, block.t(), grads.t())
+                elif grads.dtype == grad_weight.dtype:
+                    grad_weight.addmm_(block.t(), grads)
                 else:
                     grad_weight += block.t() @ grads
             first += len(block)

@@ -8,6 +8,12 @@ from bertkit.models import modeling_linear
 from bertkit.models.modeling_linear import Linear
 
 
+@pytest.fixture(autouse=True, params=[True, False], ids=["oneDNN", "MKL"])
+def library(request, monkeypatch):
+    """Let both libraries compute the products, whichever is the quicker one here."""
+    monkeypatch.setattr(modeling_linear, "PREFERS_ONEDNN", request.param and modeling_linear.HAS_ONEDNN)
+
+
 def twins(inputs, outputs, bias=True):
     torch.manual_seed(0)
     layer = Linear(inputs, outputs, bias=bias)
@@ -54,6 +60,7 @@ def test_frozen_parameters_get_no_gradient_and_inputs_still_do():
 @pytest.mark.skipif(not modeling_linear.HAS_ONEDNN, reason="torch was built without oneDNN")
 @pytest.mark.filterwarnings("ignore:.torch.jit.trace")
 def test_it_is_used_in_full_precision_only(monkeypatch):
+    monkeypatch.setattr(modeling_linear, "PREFERS_ONEDNN", True)
     layer, states, calls = Linear(8, 8), torch.zeros(100, 8), []
     quicker = modeling_linear._Linear.apply
     monkeypatch.setattr(modeling_linear._Linear, "apply", lambda *args: calls.append(1) or quicker(*args))

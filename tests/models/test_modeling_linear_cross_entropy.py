@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from bertkit.models import FAMILIES, modeling_linear_cross_entropy
+from bertkit.models import FAMILIES, modeling_linear, modeling_linear_cross_entropy
 from bertkit.models.modeling_linear import Linear
 from bertkit.models.modeling_linear_cross_entropy import linear_cross_entropy
 from bertkit.models.modeling_losses import cross_entropy
@@ -20,6 +20,14 @@ LANGUAGE_MODELS = [
 ]
 every_language_model = pytest.mark.parametrize(("family", "head"), LANGUAGE_MODELS)
 SCORES = {"logits", "prediction_logits", "forward_logits", "backward_logits"}
+
+
+@pytest.fixture(autouse=True, scope="module", params=[True, False], ids=["oneDNN", "MKL"])
+def library(request):
+    """Let both libraries compute the products, whichever is the quicker one here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(modeling_linear, "PREFERS_ONEDNN", request.param and modeling_linear.HAS_ONEDNN)
+        yield
 
 
 @pytest.fixture
