@@ -6,8 +6,8 @@ nanoGPT (https://github.com/karpathy/nanoGPT) publishes a validation loss of 1.8
 heads and a context of 64, after 2,000 steps of 12 rows. Both sides train that size on the first 90 % of the text, in windows
 of 64 characters at random places, and are asked for all of the rest in windows that follow one another. The plain loop has
 nanoGPT's settings (no dropout, AdamW, cosine from 1e-3 to 1e-4). bertkit's Trainer trains a GPT-2 of the same size,
-with weights drawn twice as wide, by Muon on a shorter schedule. Counted is the CPU time of the training, from the first batch to the last
-update; bertkit's saved model is counted, too.
+with weights drawn twice as wide, by Muon on a shorter schedule. Counted is the CPU time of the
+training, from the first batch to the last update; bertkit's saved model is counted, too.
 """
 
 import argparse
