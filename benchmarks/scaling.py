@@ -185,19 +185,18 @@ def activations_of_row(config: Any, length: int, *, checkpointing: bool = False,
     return length * (embedded + kept + head + bias)
 
 
-def sent_in_step(config: Any, processes: int, *, shards: bool = False) -> float:
+def sent_in_step(config: Any, processes: int) -> float:
     """Return the bytes that each process sends in a step (and receives) where rings carry them.
 
     A ring all-reduce of n processes sends 2 (n-1)/n of the gradients (Patarasuk & Yuan 2009,
-    https://doi.org/10.1016/j.jpdc.2008.09.002). FSDP2 gathers the weights forward and again backward, and scatters the sums of
-    the gradients: 3 (n-1)/n. Accelerate has DDP sum float32 and, under bf16, FSDP2 gather and sum bfloat16.
+    https://doi.org/10.1016/j.jpdc.2008.09.002), which are float32. FSDP2 gathers the weights forward and again backward, in
+    bfloat16 under bf16, and scatters the sums of the gradients, in float32 (`bertkit/training/sharding.py`): as many bytes.
 
     Args:
         config: a `BertEncoderConfig`.
         processes: n.
-        shards: FSDP2 in bfloat16 instead of DDP.
     """
-    return (3 * 2 if shards else 2 * 4) * (processes - 1) / processes * num_parameters(config)
+    return 2 * 4 * (processes - 1) / processes * num_parameters(config)
 
 
 @dataclass(frozen=True)
@@ -351,7 +350,7 @@ def table_of_days(preset: str) -> str:
         step = step_of(config, LONG, gpus, slow)
         cells = [
             f"{gpus}",
-            f"{sent_in_step(config, gpus) / GIGA:.2f}, {sent_in_step(config, gpus, shards=True) / GIGA:.2f}",
+            f"{sent_in_step(config, gpus) / GIGA:.2f}",
         ]
         many = step_of(config, LONG, gpus, Hardware(utilisation=0.4, rings=8))
         cells += [f"{step.computing * 1e3:,.0f}", f"{step.sending * 1e3:,.1f}, {many.sending * 1e3:,.1f}"]
@@ -360,7 +359,7 @@ def table_of_days(preset: str) -> str:
             days = [days_of_paper(config, gpus, hardware, short_share=share) for hardware in (slow, fast)]
             cells.append(f"{days[0]:,.1f} to {days[1]:,.1f}")
         rows.append(cells)
-    head = ["GPUs", "GB sent a step and GPU: DDP, FSDP2", "computing, ms", "sending, ms: one ring, eight"]
+    head = ["GPUs", "GB sent a step and GPU", "computing, ms", "sending, ms: one ring, eight"]
     return table([*head, "tokens a second", "days, all rows of 512", "days, 90 % of 128"], rows)
 
 

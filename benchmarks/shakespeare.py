@@ -5,8 +5,9 @@
 nanoGPT (https://github.com/karpathy/nanoGPT) publishes a validation loss of 1.88 nats a character for 4 layers of 128, 4
 heads and a context of 64, after 2,000 steps of 12 rows. Both sides train that size on the first 90 % of the text, in windows
 of 64 characters at random places, and are asked for all of the rest in windows that follow one another. The plain loop has
-nanoGPT's settings (no dropout, AdamW, cosine from 1e-3 to 1e-4). bertkit's Trainer trains the same model by Muon on a shorter
-schedule. Counted is the CPU time of the training, from the first batch to the last update.
+nanoGPT's settings (no dropout, AdamW, cosine from 1e-3 to 1e-4). bertkit's Trainer trains a GPT-2 of the same size,
+with weights drawn twice as wide, by Muon on a shorter schedule. Counted is the CPU time of the
+training, from the first batch to the last update; bertkit's saved model is counted, too.
 """
 
 import argparse

@@ -123,15 +123,20 @@ class Curve:
 
     def batch(self, collate: Callable[[], Any]) -> Any:
         """Return the batch that `collate` makes."""
-        if self.requests and self.requests % self.eval_steps == 0:
+        if self.steps > 0 and self.steps % self.eval_steps == 0:
             self.look()
         self.requests += 1
         return collate()
 
+    @property
+    def steps(self) -> int:
+        """Steps that are done: the Trainer asks for a batch before it makes a step of the one before."""
+        return self.requests - 1
+
     def look(self) -> None:
         """Add a point to the curve."""
         before = cpu_seconds()
-        point = {"step": self.requests, "cpu_seconds": before - self.not_counted, "loss": self.evaluate()}
+        point = {"step": self.steps, "cpu_seconds": before - self.not_counted, "loss": self.evaluate()}
         self.not_counted += cpu_seconds() - before
         self.points.append(point)
         print(point, file=sys.__stdout__, flush=True)

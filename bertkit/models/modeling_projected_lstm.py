@@ -204,6 +204,7 @@ class ProjectedLSTM(nn.Module):
         projection_clip: float = 0.0,
     ) -> None:
         super().__init__()
+        self.hidden_size = cell_size  # as nn.LSTM has it, with a projection
         self.cell_clip = cell_clip
         self.projection_clip = projection_clip
         self.weight_ih = nn.Parameter(torch.empty(directions, 4 * cell_size, input_size))

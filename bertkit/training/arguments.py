@@ -58,7 +58,7 @@ class TrainingArguments:
     gradual_unfreezing: bool | int = False
     """Train the head alone at first, and with each epoch, or each of so many steps, one more group of layers from the top."""
     weight_decay: float = 0.01
-    """Decoupled weight decay of matrices; biases and norms are left alone."""
+    """Weight decay of matrices, decoupled (by sgd added to the gradient); biases and norms are left alone."""
     muon_rate_factor: float = 5.0
     """How many times the learning rate the matrices are trained at that muon takes; the rest trains at the learning rate."""
     momentum: float = 0.95

@@ -76,6 +76,8 @@ class TrainerState:
     """State of the fp16 loss scaler, where there is one."""
     found_learning_rate: float | None = None
     """The peak learning rate, where the run was told to find it."""
+    optimizer: str = "adamw"
+    """`training.optimizer`, whose state lies beside this; before there was a choice it was this one."""
     threads: int | None = None
     """Threads of each process when it was saved: on CPUs, sums and dropout depend on them."""
 

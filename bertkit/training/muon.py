@@ -47,8 +47,8 @@ class Muon(torch.optim.Optimizer):
         fused: bool = False,
     ) -> None:
         defaults = {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(params, defaults | {STACKED: 0})
-        self.fused = fused
+        # By "fused" in the group torch loads the steps of AdamW to the device.
+        super().__init__(params, defaults | {"fused": fused, STACKED: 0})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -82,13 +82,15 @@ class Muon(torch.optim.Optimizer):
         buffer.mul_(momentum).add_(matrix.grad)
         update = orthogonal(matrix.grad.add(buffer, alpha=momentum), group[STACKED])
         matrix.mul_(1 - group["lr"] * group["weight_decay"])
-        matrix.add_(update, alpha=-group["lr"] * RMS_OF_ADAMW * max(matrix.shape) ** 0.5)
+        matrix.add_(update, alpha=-group["lr"] * RMS_OF_ADAMW * max(matrix.shape[-2:]) ** 0.5)
 
     def _update_by_adamw(self, parameters: list[torch.Tensor], group: dict[str, Any]) -> None:
         for parameter in parameters:
             state = self.state[parameter]
             if not state:
-                state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device if self.fused else "cpu")
+                state["step"] = torch.zeros(
+                    (), dtype=torch.float32, device=parameter.device if group["fused"] else "cpu"
+                )
                 state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
         states = [self.state[parameter] for parameter in parameters]
         adamw(
@@ -98,7 +100,7 @@ class Muon(torch.optim.Optimizer):
             [state["exp_avg_sq"] for state in states],
             [],
             [state["step"] for state in states],
-            fused=self.fused,
+            fused=group["fused"],
             amsgrad=False,
             beta1=group["betas"][0],
             beta2=group["betas"][1],
@@ -113,17 +115,18 @@ def orthogonal(matrix: torch.Tensor, stacked: int = 1) -> torch.Tensor:
     """Return about the nearest matrix with singular values of 1 (here between 0.7 and 1.2), by Newton-Schulz iteration.
 
     Args:
-        matrix: (n, m); may be sharded, and is then gathered for it.
+        matrix: (..., n, m); may be sharded, and is then gathered for it.
         stacked: how many matrices one on another it is, each of which is made orthogonal by itself.
 
     Returns:
-        (n, m), in the precision and sharded as `matrix`. On GPUs the products are in bfloat16, as Jordan has it.
+        (..., n, m), in the precision and sharded as `matrix`. On GPUs the products are in bfloat16, as Jordan has it.
     """
     if isinstance(matrix, DTensor):
         whole = orthogonal(matrix.full_tensor(), stacked)
         return distribute_tensor(whole, matrix.device_mesh, matrix.placements, src_data_rank=None)  # each cuts its own
     if stacked > 1:
-        return torch.cat([orthogonal(part) for part in matrix.chunk(stacked)])
+        parts = matrix.flatten(0, -2).chunk(stacked)
+        return torch.cat([orthogonal(part) for part in parts]).view(matrix.shape)
     a, b, c = COEFFICIENTS
     x = matrix.bfloat16() if matrix.device.type == "cuda" else matrix
     is_tall = x.shape[0] > x.shape[1]

@@ -14,7 +14,7 @@ from bertkit.training.muon import STACKED, Muon
 Groups: TypeAlias = list[dict[str, Any]]
 
 _STACKED_IN_LINEAR = {"qkv": 3, "key_value": 2}  # layers that make several things at once
-_WEIGHT_OF_GATES = re.compile(r"weight_(ih|hh)_l\d+")  # of recurrent layers
+_WEIGHT_OF_GATES = re.compile(r"weight_(ih|hh)(_l\d+|$)")  # of recurrent layers
 RATE_SHARE = "rate_share"
 """Key of a parameter group: what share of the learning rate its parameters train at."""
 
@@ -58,7 +58,9 @@ def _hidden_matrices(model: nn.Module) -> dict[torch.Tensor, int]:
         else:
             for name, parameter in module.named_parameters(recurse=False):
                 if _WEIGHT_OF_GATES.match(name):
-                    found[parameter] = parameter.shape[0] // int(module.hidden_size)
+                    found[parameter] = parameter.shape[:-1].numel() // int(module.hidden_size)
+                elif name == "weight_hr":  # a projection for each direction
+                    found[parameter] = len(parameter)
     tables = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
     return {parameter: count for parameter, count in found.items() if parameter not in tables}
 
@@ -79,7 +81,8 @@ def _adafactor(groups: Groups, arguments: TrainingArguments, fused: bool) -> tor
 
 
 def _sgd(groups: Groups, arguments: TrainingArguments, fused: bool) -> torch.optim.Optimizer:
-    return torch.optim.SGD(groups, lr=0.0, momentum=arguments.momentum, nesterov=arguments.momentum > 0, fused=fused)
+    # torch has no fused one for shards.
+    return torch.optim.SGD(groups, lr=0.0, momentum=arguments.momentum, nesterov=arguments.momentum > 0)
 
 
 OPTIMIZERS: dict[str, Callable[[Groups, TrainingArguments, bool], torch.optim.Optimizer]] = {

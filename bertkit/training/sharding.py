@@ -7,7 +7,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 
-def shard_by_layers(accelerator: Accelerator, model: PreTrainedModel) -> None:
+def shard_by_layers(accelerator: Accelerator, model: PreTrainedModel, optimizer: str) -> None:
     """Make every layer a unit of its own, if Accelerate shards; to be called before it prepares the model.
 
     In mixed precision gradients are added up over the processes in float32, and nothing is rounded on leaving a unit;
@@ -19,9 +19,15 @@ def shard_by_layers(accelerator: Accelerator, model: PreTrainedModel) -> None:
     Args:
         accelerator: says whether it shards; classes that its config names go first.
         model: not prepared yet; its layers lie in lists called `layers`.
+        optimizer: `training.optimizer`.
+
+    Raises:
+        ValueError: torch's Adafactor was asked for, which cannot work on shards.
     """
     if not accelerator.is_fsdp2:
         return
+    if optimizer == "adafactor":
+        raise ValueError("under FSDP2 training.optimizer adafactor cannot see whole matrices; take adamw, muon or sgd")
     plugin = accelerator.state.fsdp_plugin
     if plugin.transformer_cls_names_to_wrap is None:
         lists = [module for name, module in model.named_modules() if name.endswith("layers")]

@@ -74,8 +74,8 @@ class Trainer:
         quiet: no progress bar, and no lines but warnings and errors.
 
     Raises:
-        ValueError: no length of training was given, a batch too small for the processes, nothing left to train, or a rate
-            is to be found for a run that had one.
+        ValueError: no length of training was given, a batch too small for the processes, nothing left to train, a rate is to
+            be found for a run that had one, or a run is to go on with another optimizer.
     """
 
     def __init__(
@@ -131,6 +131,12 @@ class Trainer:
                 "on with"
             )
 
+        if resume_from is not None and self.state.optimizer != arguments.optimizer:
+            raise ValueError(
+                f"training.optimizer is {arguments.optimizer}, but {resume_from} has the state of {self.state.optimizer}; "
+                "go on with that one, or give the folder as model.from to a new run, which takes the weights alone"
+            )
+        self.state.optimizer = arguments.optimizer
         if self.accelerator.mixed_precision == "fp16" and self.accelerator.device.type == "cpu":
             raise ValueError("fp16 needs a GPU; on CPUs give training.mixed_precision no or bf16")
         self.sizes = arguments.batch_sizes(train_batches.tokens_per_example)
@@ -182,7 +188,7 @@ class Trainer:
         self.carried = CarriedState(model, num_rows=train_batches.carried_rows, accelerator=self.accelerator)
         layer_groups = layer_groups or {WHOLE: [name for name, _ in model.named_parameters()]}
         freeze_for_good(model, layer_groups, arguments.freeze)
-        shard_by_layers(self.accelerator, model)
+        shard_by_layers(self.accelerator, model, arguments.optimizer)
         optimizer = build_optimizer(model, arguments, layer_groups)
         self.model, self.optimizer = prepare(self.accelerator, model, optimizer, arguments)
         self.unfreezing = GradualUnfreezing(

@@ -26,7 +26,11 @@ def test_an_orthogonal_matrix_turns_as_the_given_one_with_singular_values_about_
 @given(stacked=st.integers(1, 4), rows=st.integers(1, 9), seed=st.integers(0, 9))
 def test_matrices_one_on_another_are_made_orthogonal_each_by_itself(stacked, rows, seed):
     matrix = torch.randn(stacked * rows, 5, generator=torch.Generator().manual_seed(seed))
-    assert torch.equal(orthogonal(matrix, stacked), torch.cat([orthogonal(part) for part in matrix.split(rows)]))
+    each = torch.cat([orthogonal(part) for part in matrix.split(rows)])
+    assert torch.equal(orthogonal(matrix, stacked), each)
+    if stacked > 1:
+        behind = matrix.view(stacked, rows, 5)
+        assert torch.equal(orthogonal(behind, stacked), each.view_as(behind))
 
 
 def test_of_a_gradient_of_zero_nothing_follows():
@@ -62,6 +66,31 @@ def test_what_is_no_hidden_matrix_moves_to_the_bit_as_by_adamw(fused):
             optimizer.step()
     for mine, other in zip(ours, theirs, strict=True):
         assert torch.equal(mine, other)
+
+
+def test_the_steps_of_a_fused_adamw_are_loaded_to_the_device():
+    optimizer = Muon([{"params": [nn.Parameter(torch.zeros(3, device="meta"))]}], lr=0.1, fused=True)
+    slots = {"step": torch.ones(()), "exp_avg": torch.zeros(3), "exp_avg_sq": torch.zeros(3)}
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": {0: slots}})
+    assert {slot.device.type for state in optimizer.state.values() for slot in state.values()} == {"meta"}
+
+
+def test_the_gates_and_projections_of_elmo_are_muons():
+    model = build_model(build_config("elmo", "tiny", vocab_size=50, pad_token_id=0), "AutoModelForPreTraining")
+    groups = {"all": [name for name, _ in model.named_parameters()]}
+    optimizer = build_optimizer(model, TrainingArguments(max_steps=1, optimizer="muon"), groups)
+    set_learning_rate(optimizer, 0.01)
+    stacked = {id(p): group[STACKED] for group in optimizer.param_groups for p in group["params"]}
+    cell = model.model.layers[0].lstm
+    matrices = cell.weight_ih, cell.weight_hh, cell.weight_hr
+    assert [stacked[id(matrix)] for matrix in matrices] == [8, 8, 2]  # four gates, and a projection, of each direction
+    before = [matrix.detach().clone() for matrix in matrices]
+    for matrix in matrices:
+        matrix.grad = torch.randn(matrix.shape, generator=torch.Generator().manual_seed(0))
+    optimizer.step()
+    for matrix, was in zip(matrices, before, strict=True):
+        moved = (matrix - was).square().mean().sqrt() / 0.05  # the matrices' rate
+        assert 0.1 < moved < 0.25  # as far as AdamW would move it
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt", "rnn", "transformer"])

@@ -11,6 +11,7 @@ import torch
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
+from bertkit.cli import main
 from bertkit.training.manifest import write_manifest
 from bertkit.training.optimization import OPTIMIZERS
 from bertkit.training.trainer import Trainer
@@ -88,6 +89,13 @@ def test_the_state_of_every_optimizer_is_kept(run, tmp_path, optimizer):
     run(broken, **each, **AUTO)
     assert_same_bits(whole, broken)
     assert losses_of(whole) == losses_of(broken)
+
+
+def test_a_run_goes_on_with_its_own_optimizer(pretrain_options, run, tmp_path, capsys):
+    run(tmp_path, **{"training.max_steps": 2})
+    other = {"training.max_steps": 3, "training.optimizer": "muon"}
+    assert main(["pretrain", *pretrain_options(tmp_path, **other, **AUTO)]) == 2
+    assert "optimizer is muon, but" in (line := capsys.readouterr().err.splitlines()[-1]) and "state of adamw" in line
 
 
 def kill_at(patch, step, micro):

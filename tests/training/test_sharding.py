@@ -64,20 +64,24 @@ def test_a_sharded_run_is_the_whole_models_and_so_is_its_checkpoint(run, sharded
     assert all((tensor == model.state_dict()[name]).all() for name, tensor in saved.items())
 
 
-def test_sharded_matrices_move_by_muon_as_whole_ones_do(run, sharded, tmp_path):
-    muon = {"training.optimizer": "muon", "training.max_steps": 4}
-    whole, shards = run(**SETTINGS | muon), sharded(tmp_path / "sharded", **muon)
+@pytest.mark.parametrize("optimizer", ["muon", "sgd"])
+def test_shards_move_by_other_optimizers_as_the_whole_does(run, sharded, tmp_path, optimizer):
+    other = {"training.optimizer": optimizer, "training.max_steps": 4}
+    whole, shards = run(**SETTINGS | other), sharded(tmp_path / "sharded", **other)
     assert_same_course(whole, shards)
     assert_close(whole, shards)
 
 
-def test_mixed_precision_adds_gradients_up_in_float32(monkeypatch):
+def test_mixed_precision_adds_gradients_up_in_float32_and_adafactor_is_refused(monkeypatch):
     for name, value in yaml.safe_load((VARIANTS / "fsdp2.yaml").read_text())["fsdp_config"].items():
         monkeypatch.setenv(name.upper(), str(value))
     plugin = FullyShardedDataParallelPlugin()
     plugin.set_mixed_precision("bf16")
     model = build_model(build_config("bert", "tiny", vocab_size=9), "AutoModel")
-    shard_by_layers(SimpleNamespace(is_fsdp2=True, state=SimpleNamespace(fsdp_plugin=plugin)), model)
+    accelerator = SimpleNamespace(is_fsdp2=True, state=SimpleNamespace(fsdp_plugin=plugin))
+    with pytest.raises(ValueError, match="adafactor cannot see whole matrices; take adamw, muon or sgd"):
+        shard_by_layers(accelerator, model, "adafactor")
+    shard_by_layers(accelerator, model, "adamw")
     policy = plugin.mixed_precision_policy
     assert (policy.param_dtype, policy.reduce_dtype, policy.output_dtype) == (torch.bfloat16, torch.float32, None)
 
