@@ -348,17 +348,27 @@ def load_model(path: str | os.PathLike[str], auto_class_name: str, **kwargs: Any
         if "config.json" not in files:
             raise ValueError(f"{os.fspath(path)} has no config.json; give the folder of a checkpoint")
         if not any(file.endswith(".safetensors") for file in files):
-            pickles = [file for file in files if file.endswith((".bin", ".pt", ".pth", ".ckpt"))]
-            which = f", only {pickles[0]}, a pickle, whose loading can run code" if pickles else ""
-            raise ValueError(
-                f"{os.fspath(path)} has no safetensors weights{which}; save the model again with save_pretrained"
-            )
+            raise ValueError(no_safetensors(path))
     # Nothing of a checkpoint is executed: neither the code that lies beside the weights nor what a pickle asks for.
     model = auto_class.from_pretrained(path, **{"trust_remote_code": False, "use_safetensors": True, **kwargs})
     family = family_of(model.config)
     if family is not None:
         model.config.auto_map = auto_map(family)
     return model
+
+
+def no_safetensors(folder: str | os.PathLike[str]) -> str:
+    """Say that a folder has no safetensors weights, and which pickle it has instead.
+
+    Args:
+        folder: with the other files of a checkpoint.
+
+    Returns:
+        The line for an error.
+    """
+    pickles = sorted(file for file in os.listdir(folder) if file.endswith((".bin", ".pt", ".pth", ".ckpt")))
+    which = f", only {pickles[0]}, a pickle, whose loading can run code" if pickles else ""
+    return f"{os.fspath(folder)} has no safetensors weights{which}; save the model again with save_pretrained"
 
 
 def _register() -> None:

@@ -169,9 +169,14 @@ def load_to_train_further(
         )
     saved = saved_auto_class(folder)
     if saved != auto_class:
+        with_sentences = {"AutoModelForMaskedLM": "false", "AutoModelForPreTraining": "true"}
+        if saved in with_sentences and auto_class in with_sentences:
+            remedy = f"give --objective.next_sentence {with_sentences[saved]}, which trains such a model"
+        else:
+            remedy = "give a checkpoint of the same objective"
         raise ConfigError(
             f"model.from: {folder} is of {saved or 'no class that is known'}, and {auto_class} is what is trained here, head "
-            "and all; give a checkpoint of the same objective"
+            f"and all; {remedy}"
         )
     model = load_checkpoint(folder, auto_class)
     family = family_of(model.config)

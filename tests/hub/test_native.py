@@ -239,7 +239,10 @@ def test_folders_without_config_or_weights_are_refused(tmp_path):
         load_native(tmp_path)
     saved(tmp_path)
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"has no model\.safetensors"):
+    with pytest.raises(ValueError, match=r"has no safetensors weights; save the model again"):
+        load_native(tmp_path)
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"only pytorch_model\.bin, a pickle, whose loading can run code; save"):
         load_native(tmp_path)
 
 

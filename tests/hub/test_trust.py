@@ -164,9 +164,14 @@ def test_a_pickle_is_refused_in_one_line_and_not_read(checkpoint, marker, tmp_pa
     with pytest.raises(ValueError, match="a pickle, whose loading can run code"):
         load_model(folder, "AutoModelForMaskedLM")
     (tmp_path / "texts.txt").write_text("so ba [MASK]\n")
-    for verb in ("predict", "features"):
-        more = ["--output", str(tmp_path / "v.parquet")] if verb == "features" else []
-        assert main([verb, str(folder), str(tmp_path / "texts.txt"), *more, "--quiet"]) == 2
+    texts, output = str(tmp_path / "texts.txt"), str(tmp_path / "out")
+    for command in (
+        ["predict", str(folder), texts],
+        ["features", str(folder), texts, "--output", str(tmp_path / "v.parquet")],
+        ["export", str(folder), "--to", "native", "--output", output],
+        ["export", str(folder), "--to", "onnx", "--output", output],
+    ):
+        assert main([*command, "--quiet"]) == 2
         assert message in capsys.readouterr().err
     assert not marker.exists()
     (folder / "pytorch_model.bin").unlink()

@@ -80,7 +80,7 @@ def test_it_learns_another_corpus_from_where_it_stood_and_resumes_exactly(pretra
         ({"model.preset": "tiny"}, "model.preset tiny and model.from cannot both decide the size"),
         ({"model.family": "gpt"}, "model.family is 'gpt', but .* of the family 'bert'; leave it out"),
         ({"model.hidden_size": 96}, "do not fit the settings model.hidden_size"),
-        ({"objective.next_sentence": "true"}, "is of AutoModelForMaskedLM, and AutoModelForPreTraining is what is trained"),
+        ({"objective.next_sentence": "true"}, "is of AutoModelForMaskedLM, and .*; give --objective.next_sentence false"),
         ({"objective.name": "causal", "objective.next_sentence": None}, "is trained by objective.name masked, not causal"),
         ({"objective.block_size": 4096}, "rows of 4096 tokens do not fit a model of 512 positions; lower the row length"),
         ({"model.from": "/no/such/folder"}, "there is no checkpoint folder /no/such/folder"),

@@ -12,7 +12,7 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from bertkit.hub.native import ARCHITECTURES
 from bertkit.hub.native.architecture import NativeArchitecture
-from bertkit.models import FAMILIES, choose
+from bertkit.models import FAMILIES, choose, no_safetensors
 
 
 def load_native(path: str | os.PathLike[str], auto_class_name: str = "AutoModel", **settings: Any) -> PreTrainedModel:
@@ -103,6 +103,6 @@ def load_safetensors(folder: Path) -> dict[str, torch.Tensor]:
         return load_file(folder / "model.safetensors")
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
-        raise ValueError(f"{folder} has no model.safetensors; save the model again with transformers' save_pretrained")
+        raise ValueError(no_safetensors(folder))
     shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     return {name: tensor for shard in shards for name, tensor in load_file(folder / shard).items()}
