@@ -82,7 +82,8 @@ class Muon(torch.optim.Optimizer):
         buffer.mul_(momentum).add_(matrix.grad)
         update = orthogonal(matrix.grad.add(buffer, alpha=momentum), group[STACKED])
         matrix.mul_(1 - group["lr"] * group["weight_decay"])
-        matrix.add_(update, alpha=-group["lr"] * RMS_OF_ADAMW * max(matrix.shape[-2:]) ** 0.5)
+        rows, columns = matrix.shape[:-1].numel() // group[STACKED], matrix.shape[-1]
+        matrix.add_(update, alpha=-group["lr"] * RMS_OF_ADAMW * max(rows, columns) ** 0.5)
 
     def _update_by_adamw(self, parameters: list[torch.Tensor], group: dict[str, Any]) -> None:
         for parameter in parameters:
