@@ -85,7 +85,8 @@ def build_parser(arguments: Sequence[str]) -> RecipeParser:
         "--label_min_steps",
         type=int,
         default=100,
-        help="Of the learning curve: steps that networks train at least, however few an epoch of the subset has.",
+        help="Of the learning curve: steps that networks train at least, however few the epochs of a small subset have; "
+        "training.max_steps and training.max_time are taken as they are.",
     )
     parser.add_argument("--quiet", type=bool, default=False, help="No progress bar, no lines but warnings and errors.")
     parser.set_defaults(_DEFAULTS)

@@ -1,7 +1,8 @@
 """What an error costs by class, for labels that are unevenly frequent."""
 
+import json
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from bertkit.data.errors import DataError, listed
 
@@ -20,6 +21,7 @@ def refuse_unknown_weights(weights: ClassWeights, label_names: Sequence[str]) ->
     """
     if not isinstance(weights, dict):
         return
+    weights = _by_name(weights)
     if {*weights} != {*label_names}:
         odd = sorted({*weights} ^ {*label_names})[0]
         what = "has no weight" if odd in label_names else "is no label of the training data"
@@ -43,7 +45,16 @@ def class_weights(
     >>> class_weights("balanced", ["no", "yes"], {"no": 30, "yes": 10})
     [0.6667, 2.0]
     """
-    raw = [1 / max(frequencies[name], 1) if weights == "balanced" else weights[name] for name in label_names]
+    if weights == "balanced":
+        raw = [1 / max(frequencies[name], 1) for name in label_names]
+    else:
+        named = _by_name(weights)
+        raw = [named[name] for name in label_names]
     counts = [frequencies[name] for name in label_names]
     scale = sum(counts) / sum(weight * count for weight, count in zip(raw, counts, strict=True))
     return [round(weight * scale, 4) for weight in raw]
+
+
+def _by_name(weights: Mapping[Any, float]) -> dict[str, float]:
+    """Return weights by the names of labels, which YAML takes for numbers or switches where they look so: {0: 1, true: 5}."""
+    return {name if isinstance(name, str) else json.dumps(name): weight for name, weight in weights.items()}

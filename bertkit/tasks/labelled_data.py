@@ -13,6 +13,10 @@ from bertkit.tasks.sources import TaskDataArguments, hold_out, is_missing, load_
 
 __all__ = ["Columns", "LabelledDataArguments", "LabelledText", "hold_out", "load_parts", "read_labelled_texts"]
 
+_FORM_OF_PAIRS = (
+    "give .tsv, .csv or .jsonl with named columns, and say by data.form which it is where no ending tells it"
+)
+
 
 class Columns(NamedTuple):
     """Names of the columns to read."""
@@ -100,7 +104,7 @@ class LabelledDataArguments(TaskDataArguments):
 
     def _texts(self, path: Path, content: bytes) -> "Iterator[LabelledText]":
         if self.text_pair_column is not None:
-            raise DataError(f"{path}: lines of text hold no pairs; use .tsv, .csv or .jsonl with named columns")
+            raise DataError(f"{path}: lines of text hold no pairs; {_FORM_OF_PAIRS}")
         for number, line in enumerate(split_lines(decode_text(path, content)), 1):
             yield self.unlabelled(line.strip(), None, f"{path}, line {number}")
 
@@ -115,9 +119,7 @@ class LabelledDataArguments(TaskDataArguments):
 
     def _lines(self, path: Path, content: bytes) -> "Iterator[LabelledText]":
         if self.text_pair_column is not None:
-            raise DataError(
-                f"{path}: lines of label and text hold no pairs; use .tsv, .csv or .jsonl with named columns"
-            )
+            raise DataError(f"{path}: lines of label and text hold no pairs; {_FORM_OF_PAIRS}")
         for number, line in enumerate(split_lines(decode_text(path, content)), 1):
             if not line.strip(" \r"):
                 continue

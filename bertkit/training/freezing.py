@@ -117,7 +117,7 @@ class GradualUnfreezing:
             return None
         rest = len(self.groups) - self.count(step)
         return f"step {step}: {', '.join(begun)} trained from here on" + (
-            f", {rest} groups still frozen" if rest else ""
+            f", {rest} group{'s' if rest > 1 else ''} still frozen" if rest else ""
         )
 
 

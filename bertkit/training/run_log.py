@@ -113,5 +113,5 @@ def _flat(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, int | float 
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{prefix}{name}.")
         else:
-            flat[prefix + name] = value if isinstance(value, int | float | str | bool) else str(value)
+            flat[f"{prefix}{name}"] = value if isinstance(value, int | float | str | bool) else str(value)
     return flat

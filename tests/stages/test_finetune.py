@@ -152,6 +152,21 @@ def test_a_run_goes_on_from_a_checkpoint_and_ends_with_the_same_weights(run, com
     assert read(half / "results.json")["runs"] == read(run / "results.json")["runs"]
 
 
+def test_labels_that_yaml_takes_for_numbers_have_their_weights(command, reviews, tmp_path, capsys):
+    text = reviews["train"].read_text().replace("neg ", "0 ").replace("pos ", "1 ")
+    train = tmp_path / "numbers.txt"
+    train.write_text(text)
+    start = ["--model.from", command[1], "--data.train", train, "--task.max_length", 16, "--training.max_steps", 1]
+    assert finetune(*start, "--output_dir", tmp_path / "run", "--task.class_weights", "{0: 1, 1: 4}") == 0
+    first, second = read(tmp_path / "run" / "best" / "config.json")["class_weights"]
+    assert second / first == pytest.approx(4, rel=1e-3)
+    capsys.readouterr()
+    asked = tmp_path / "asked.txt"
+    asked.write_text("a good film\n")
+    assert main(["predict", "--quiet", str(tmp_path / "run" / "best"), str(asked)]) == 0
+    assert capsys.readouterr().out.split("\t")[0] in ("0", "1")
+
+
 KILLED = """
 import os
 import signal

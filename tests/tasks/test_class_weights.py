@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from bertkit.data.errors import DataError
 from bertkit.models import build_config, build_model
 from bertkit.models.modeling_losses import cross_entropy
+from bertkit.stages.finetune import build_parser
 from bertkit.tasks.class_weights import class_weights, refuse_unknown_weights
 
 
@@ -25,9 +26,19 @@ def test_weights_that_are_given_keep_their_ratio():
     assert (30 * first + 10 * second) / 40 == pytest.approx(1, rel=1e-3)
 
 
+@pytest.mark.parametrize("names", [["0", "1"], ["false", "true"]])
+def test_labels_that_yaml_takes_for_something_else_have_their_weights(names):
+    options = ["--data.train", "x", "--output_dir", "x", "--task.class_weights", f"{{{names[0]}: 1, {names[1]}: 4}}"]
+    weights = build_parser(options).read(options)[0].task.class_weights
+    refuse_unknown_weights(weights, names)
+    first, second = class_weights(weights, names, dict.fromkeys(names, 10))
+    assert second / first == pytest.approx(4, rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
+        ({0: 1.0, 1: 4.0}, "'0' is no label of the training data"),
         ({"a": 1.0}, "'b' has no weight; give one for each of a, b"),
         ({"a": 1.0, "b": 1.0, "c": 1.0}, "'c' is no label of the training data"),
         ({"a": -1.0, "b": 1.0}, "give numbers of 0 and more"),

@@ -105,7 +105,7 @@ def test_pairs_are_read_and_refused_where_there_are_no_columns(tmp_path):
     pairs = Columns("premise", "hypothesis", "label")
     [example] = read_labelled_texts(write(tmp_path / "a.tsv", "premise\thypothesis\tlabel\np\th\tyes\n"), pairs)
     assert (example.text, example.text_pair) == ("p", "h")
-    with pytest.raises(DataError, match="hold no pairs"):
+    with pytest.raises(DataError, match=r"hold no pairs; give \.tsv, .* by data\.form"):
         read_labelled_texts(write(tmp_path / "a.txt", "1 a\n"), pairs)
 
 

@@ -184,6 +184,7 @@ def test_what_is_trained_from_a_step_on_is_said_once():
     schedule = unfreezing(*stack(), 2)
     lines = [schedule.line(step) for step in range(6)]
     assert lines[0] == "step 0: top trained from here on, 2 groups still frozen"
+    assert lines[2].endswith("trained from here on, 1 group still frozen")
     assert lines[4] == "step 4: bottom trained from here on"
     assert lines[1] is lines[3] is lines[5] is None
     assert unfreezing(*stack(), False).line(0) is None

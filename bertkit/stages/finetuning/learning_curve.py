@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,20 +64,24 @@ def learning_curve(recipe: "Namespace", resolved: str) -> None:
         sizes = ", ".join(f"{size:,}" for size in curve.sizes)
         print(f"{task.unit}: {sizes} of {len(parts['train']):,} to train on; {curve.metric} of {curve.part}")
     done = {point[:3] for point in points}
-    for size in curve.sizes:
-        for seed in recipe.seeds or [recipe.training.seed]:
-            for method in methods:
-                if (method, size, seed) in done:
-                    continue
-                value = curve.run(method, size, seed)
-                if value is None:
-                    return
-                points.append(Point(method, size, seed, value))
-                if processes.is_main_process:
-                    _keep(points, folder, recipe, curve.metric, curve.part)
-                if not quiet:
-                    print(f"{size:,} labels, {method.replace('_', ' ')}, seed {seed}: {value:.4f}", flush=True)
-    if processes.is_main_process:
+    wanted = list(product(curve.sizes, recipe.seeds or [recipe.training.seed], methods))
+    for size, seed, method in wanted:
+        if (method, size, seed) in done:
+            continue
+        value = curve.run(method, size, seed)
+        if value is None:
+            if not quiet:
+                print(
+                    f"stopped by {curve.stopped_by} after {len(points)} of {len(wanted)} runs; go on with "
+                    "--training.resume_from_checkpoint auto"
+                )
+            break
+        points.append(Point(method, size, seed, value))
+        if processes.is_main_process:
+            _keep(points, folder, recipe, curve.metric, curve.part)
+        if not quiet:
+            print(f"{size:,} labels, {method.replace('_', ' ')}, seed {seed}: {value:.4f}", flush=True)
+    if processes.is_main_process and len(points) == len(wanted):
         place = write_curve(points, curve.metric, folder)
         if not quiet:
             print(f"\n{format_curve(points, curve.metric)}\n\ncurve: {place}; all runs: {folder / FILE}")
@@ -156,6 +161,7 @@ class _Curve:
         self.sizes = sizes_of(whole.recipe.label_fractions, len(whole.parts["train"]))
         self.metric = whole.task.metric_names[0]
         self.part = "test" if "test" in whole.parts else "eval"
+        self.stopped_by: str | None = None
         if self.sizes[0] < len(whole.task.label_names):
             raise ConfigError(
                 f"{self.sizes[0]} examples cannot show all {len(whole.task.label_names)} labels; raise the least of "
@@ -179,7 +185,9 @@ class _Curve:
         training, tokens = recipe.training, recipe.task.max_length
         length = Length.of(training, tokens_per_example=tokens, num_examples=len(parts["train"]))
         if length.max_steps is not None:
-            steps = max(length.max_steps, recipe.label_min_steps)
+            steps = length.max_steps
+            if training.num_train_epochs is not None:
+                steps = max(steps, recipe.label_min_steps)
             epoch = training.batch_sizes(tokens).steps_for(len(parts["train"]))
             every = training.save_steps or max(epoch, -(-steps // _EVALUATIONS))
             recipe.training = replace(training, num_train_epochs=None, max_steps=steps, save_steps=every)
@@ -188,13 +196,13 @@ class _Curve:
         if processes.is_main_process and folder.exists():
             shutil.rmtree(folder)
         processes.wait_for_everyone()
-        outcome = replace(self.whole, recipe=recipe, parts=parts, quiet=True).run(seed, folder, resume_from=None)
+        runs = replace(self.whole, recipe=recipe, parts=parts, quiet=True)
+        outcome = runs.run(seed, folder, resume_from=None)
         processes.wait_for_everyone()
-        if outcome is None:
-            return None
         if processes.is_main_process:
             shutil.rmtree(folder)
-        return float(outcome[self.part][self.metric])
+        self.stopped_by = runs.stopped_by
+        return None if outcome is None else float(outcome[self.part][self.metric])
 
     def _bag(self, parts: Mapping[str, Sequence[Any]]) -> float:
         from bertkit.embeddings.bag_of_words import BagOfWordsArguments, texts_and_pairs

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,6 +80,8 @@ class TaskRuns:
     """No progress bar."""
     pushed: "TrainingPush | None" = None
     """How the checkpoints go to the Hub, if they do; of one run."""
+    stopped_by: str | None = field(default=None, init=False)
+    """The signal that ended the last run, if one did."""
 
     @cached_property
     def batches(self) -> dict[str, "TaskBatches"]:
@@ -102,7 +104,8 @@ class TaskRuns:
 
         trainer = self._trainer(seed, folder, resume_from)
         trainer.train()
-        if trainer.stopped_by is not None:
+        self.stopped_by = trainer.stopped_by
+        if self.stopped_by is not None:
             return None
         evaluations = self._evaluate_best(trainer)
         if self.processes.is_main_process:

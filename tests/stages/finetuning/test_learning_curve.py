@@ -1,6 +1,7 @@
 import csv
 import json
 import re
+import signal
 
 import pytest
 
@@ -62,6 +63,50 @@ def test_an_interrupted_curve_goes_on_to_the_same_points(drawn, checkpoint, revi
     assert "begun with another task" in capsys.readouterr().err
     assert draw(checkpoint, reviews, tmp_path, *SIZES, *resume) == 0
     assert json.loads((tmp_path / "learning_curve.json").read_text()) == content
+
+
+@pytest.mark.parametrize(
+    ("length", "steps"),
+    [
+        (["--training.max_steps", 4], 4),
+        (["--training.num_train_epochs", 3], 24),  # of an epoch that is one step
+        (["--training.num_train_epochs", 30], 30),
+    ],
+)
+def test_steps_that_are_given_are_trained_and_few_epochs_are_made_longer(
+    checkpoint, reviews, tmp_path, monkeypatch, length, steps
+):
+    from bertkit.training.trainer import Trainer
+
+    trained = []
+    train = Trainer.train
+    monkeypatch.setattr(Trainer, "train", lambda self: trained.append(train(self).global_step))
+    sizes = ["--label_fractions", "[16]", "--methods", "[pretrained]", "--quiet"]
+    assert draw(checkpoint, reviews, tmp_path / "curve", *sizes, *length) == 0
+    assert trained == [steps]
+
+
+def test_a_curve_that_a_signal_stops_says_so_and_keeps_what_it_has(checkpoint, reviews, tmp_path, monkeypatch, capsys):
+    from bertkit.training.trainer import Trainer
+
+    step = Trainer.training_step
+    steps = []
+
+    def be_told_to_stop(self, *arguments):
+        steps.append(1)
+        if len(steps) == 30:  # the second training
+            signal.raise_signal(signal.SIGTERM)
+        step(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "training_step", be_told_to_stop)
+    sizes = ["--label_fractions", "[16]", "--methods", "[pretrained,from_scratch,bow]"]
+    assert draw(checkpoint, reviews, tmp_path, *sizes) == 0
+    end = capsys.readouterr().out.splitlines()[-1]
+    assert end == "stopped by SIGTERM after 1 of 3 runs; go on with --training.resume_from_checkpoint auto"
+    assert [path.name for path in tmp_path.iterdir()] == ["learning_curve.json"]
+    assert draw(checkpoint, reviews, tmp_path, *sizes, "--training.resume_from_checkpoint", "auto") == 0
+    points = json.loads((tmp_path / "learning_curve.json").read_text())["points"]
+    assert [point["method"] for point in points] == ["pretrained", "from_scratch", "bow"]
 
 
 def test_what_cannot_be_drawn_is_said_before_training(checkpoint, reviews, tmp_path, capsys):
