@@ -154,7 +154,7 @@ def test_version_is_that_of_the_installed_package(capsys):
         ),
         (
             ["pretrain", *NEEDED, "--config", "gpt-tiny", "--objective.name=masked"],
-            "leave --objective.name out, or take a recipe of masked (bert-base, bert-mini, bert-tiny",
+            "leave --objective.name out, or take a recipe of masked (bert-base, bert-mini, bert-mini-quick, bert-tiny",
         ),
         (
             ["pretrain", *NEEDED, "--objective.name", "causal", "--objective.mlm_probability", "0.3"],

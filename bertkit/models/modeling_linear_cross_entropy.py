@@ -20,6 +20,7 @@ from .modeling_losses import IGNORED, check_positions, cross_entropy, normalised
 # while they move a number.
 _POSITIONS = {"cpu": 256}
 _POSITIONS_ELSEWHERE = 2048
+_COUNTED_ON = ("cpu",)  # where positions without a label are left out; elsewhere the host would wait for their number
 _EVEN = 64  # products of a number of rows that this divides are quicker
 
 
@@ -125,8 +126,8 @@ class _SummedLinearCrossEntropy(torch.autograd.Function):
         has_backward: bool,
     ) -> torch.Tensor:
         wanted = tuple(has_backward and needed for needed in ctx.needs_input_grad[:3])
-        if states.device.type == "cpu" and not bool((labels != IGNORED).all()):
-            positions = (labels != IGNORED).nonzero().squeeze(1)  # elsewhere, to count them would make the device wait
+        if states.device.type in _COUNTED_ON and not bool((labels != IGNORED).all()):
+            positions = (labels != IGNORED).nonzero().squeeze(1)
             total, gradients = _by_blocks(states[positions], weight, bias, labels[positions], label_smoothing, wanted)
             if gradients[0] is not None:
                 gradients[0] = torch.zeros_like(states).index_copy_(0, positions, gradients[0])

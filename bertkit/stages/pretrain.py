@@ -65,7 +65,7 @@ def _refuse_recipe_of_another_objective(arguments: Sequence[str], objective: str
     for path in config_files(arguments):
         if of(path) != objective:
             shipped = sorted((RECIPES[0] / "pretrain").glob("*.yaml"))
-            fitting = [recipe.stem for recipe in shipped if of(str(recipe)) == objective]
+            fitting = sorted(recipe.stem for recipe in shipped if of(str(recipe)) == objective)
             raise ConfigError(
                 f"--config {path} is a recipe of objective.name {of(path)}, not {objective}; leave --objective.name out, or "
                 f"take a recipe of {objective} ({', '.join(fitting)})"

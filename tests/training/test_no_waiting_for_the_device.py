@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bertkit.models import modeling_bert
+from bertkit.models import modeling_bert, modeling_linear_cross_entropy
 from bertkit.training.trainer import Trainer
 
 ASKING = {
@@ -39,7 +39,8 @@ class Questions(TorchDispatchMode):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """What each training step asks, by name of the operation; examples are not taken alone, which is for CPUs."""
+    """What each training step asks, by name of the operation, without what is for CPUs alone."""
+    monkeypatch.setattr(modeling_linear_cross_entropy, "_COUNTED_ON", ())
     monkeypatch.setattr(modeling_bert, "runs_example_by_example", lambda states: False)
     steps = []
     original = Trainer.training_step

@@ -116,7 +116,7 @@ def test_what_arrives_is_weights_code_tokenizer_card_and_recipe_and_nothing_priv
         *copied,
         *(path.name for path in checkpoint.glob("*.png")),
     }
-    private = [str(checkpoint), str(tmp_path), "carol", TOKEN, "optimizer", "trainer_state", "pytest-"]
+    private = [str(checkpoint), str(tmp_path), "carol", TOKEN, "optimizer.safetensors", "trainer_state", "pytest-"]
     for path, content in files.items():
         for trace in private:
             assert trace.encode() not in content, (path, trace)
