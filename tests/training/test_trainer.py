@@ -44,7 +44,7 @@ def test_a_finished_run_that_is_asked_to_go_on_keeps_its_weights(run):
 def test_the_micro_batch_size_changes_nothing_but_rounding(run, micro_batch_size):
     whole = run(**NO_DROPOUT)
     parts = run(**NO_DROPOUT, **{"training.micro_batch_size": micro_batch_size})
-    assert_close(whole, parts)
+    assert_close(whole, parts, tolerance=3e-5)
 
 
 def test_another_seed_trains_another_model(run):
