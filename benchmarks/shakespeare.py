@@ -38,7 +38,7 @@ OUR_SETTINGS: dict[str, Any] = {
     "train_batch_size": 24,
     "train_batch_size_start": 12,
     "batch_size_warmup_steps": 200,
-    "max_steps": 300,
+    "max_steps": 291,
     "learning_rate": 6e-3,
     "muon_rate_factor": 3.0,
     "momentum": 0.85,
