@@ -46,18 +46,20 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, help="pretraining: text to train on")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each side")
     parser.add_argument("--steps", type=int, default=5, help="pretraining, causal, lstm: optimizer steps of a turn")
-    parser.add_argument("--texts", type=int, default=1000, help="features: sentences")
+    parser.add_argument("--texts", type=int, help="features: sentences; 1000, or 5000 with --full")
     sizes = "token store: sizes of the generated corpora"
     parser.add_argument("--megabytes", type=int, nargs="+", default=[10, 100, 1000], help=sizes)
     parser.add_argument("--only", nargs="+", choices=SECTIONS, help="run these alone")
     arguments = parser.parse_args()
+    arguments.texts = arguments.texts or (5000 if arguments.full else 1000)
     record = DOCS / "benchmarks.json"
     results = json.loads(record.read_text()) if record.exists() else {}
     measured = circumstances()
     for name in arguments.only or (SECTIONS if arguments.full else QUICK):
         results[name] = {"measured": measured, **SECTIONS[name].run(arguments)}
-    record.write_text(json.dumps(results, indent=2) + "\n")
-    (DOCS / "benchmarks.md").write_text(render(results))
+        # After each: what minutes have measured is not lost with a later one that fails.
+        record.write_text(json.dumps(results, indent=2) + "\n")
+        (DOCS / "benchmarks.md").write_text(render(results))
     print(f"written: {DOCS / 'benchmarks.md'}")
 
 
