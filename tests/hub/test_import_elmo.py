@@ -19,6 +19,7 @@ from bertkit.hub.allenai_elmo import load_allenai_elmo
 from bertkit.models import FAMILIES, ElmoCharacterTokenizer, build_config, build_model, load_model
 from bertkit.tokenization import load_tokenizer, save_tokenizer
 from bertkit.training.manifest import find_damage
+from examples.golden_elmo import largest_differences
 
 DATA = os.environ.get("BERTKIT_DATA")
 FIXTURE = Path(DATA or ".") / "elmo_fixture"
@@ -124,31 +125,8 @@ def made_up(tmp_path_factory):
 def test_allenais_weights_give_allenais_embeddings(tmp_path):
     files = [str(FIXTURE / "options.json"), str(FIXTURE / "lm_weights.hdf5")]
     assert cli.main(["import", "elmo", *files, "--output", str(tmp_path / "elmo")]) == 0
-    model, tokenizer = AutoModel.from_pretrained(tmp_path / "elmo"), AutoTokenizer.from_pretrained(tmp_path / "elmo")
-    sets = json.loads((FIXTURE / "lm_embeddings_sentences.json").read_text(encoding="utf-8"))
-    golden = []
-    for number in range(3):
-        with h5py.File(FIXTURE / f"lm_embeddings_{number}.hdf5") as file:
-            golden.append({int(name): torch.from_numpy(item[()]) for name, item in file.items()})
-    state, stateful, stateless = None, 0.0, 0.0
-    for batch in range(10):  # sentence after sentence of three texts, one a row
-        inputs = tokenizer([sentences[batch] for sentences in sets], padding=True, return_tensors="pt")
-        with torch.inference_mode():
-            outputs = model(**inputs, past_key_values=state, use_cache=True)
-            alone = model(**inputs).last_hidden_state
-        state = outputs.past_key_values
-        for row, embeddings in enumerate(golden):
-            expected = embeddings[batch]  # (2, words, 16)
-            words = slice(1, 1 + expected.shape[1])
-            assert inputs["attention_mask"][row].sum() == expected.shape[1] + 2
-            for name, states in (("stateful", outputs.last_hidden_state), ("stateless", alone)):
-                difference = (torch.stack(states[row, words].chunk(2, dim=-1)) - expected).abs().max().item()
-                if name == "stateful":
-                    stateful = max(stateful, difference)
-                else:
-                    stateless = max(stateless, difference)
-    print(f"maximum difference {stateful:.1e}, without the state {stateless:.1e}")
-    assert stateful < 1e-6 < 0.1 < stateless
+    with_state, without_state = largest_differences(tmp_path / "elmo", FIXTURE)
+    assert with_state < 1e-6 < 0.1 < without_state
 
 
 def test_the_checkpoint_is_whole_by_its_own_manifest(made_up):
