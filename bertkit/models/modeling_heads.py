@@ -123,9 +123,13 @@ class PooledTaskHead(TaskHead):
 class ForSequenceClassification(PooledTaskHead):
     """A class, several labels or numbers for every example, from one vector of each."""
 
+    has_bias = True
+    """Whether something is added to the scores beside the weighted vector."""
+
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        self.score = nn.Linear(pooled_width(config.pooling, config.hidden_size), self.config.num_labels)
+        width = pooled_width(config.pooling, config.hidden_size)
+        self.score = nn.Linear(width, self.config.num_labels, bias=self.has_bias)
         self.post_init()  # type: ignore[attr-defined]
 
     @can_return_tuple

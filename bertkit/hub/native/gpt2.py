@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from transformers import (
     GPT2Config,
     GPT2ForQuestionAnswering,
@@ -41,17 +40,14 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "eos_token_id": ("eos_token_id",),
     "tie_word_embeddings": ("tie_word_embeddings",),
 }
-_BIAS = "score.bias"  # which the native head has not
 
 
 class NativeGpt(NativeArchitecture):
-    """What GPT-2 and OpenAI GPT share: the layers of a decoder, and a head without bias that reads the last token."""
+    """What GPT-2 and OpenAI GPT share: the layers of a decoder, and a head that reads the last token."""
 
     family = "gpt"
     prefix = "transformer."
     not_weights = r"h\.\d+\.attn\.(masked_)?bias|positions?_ids"  # masks and 0, 1, 2, ... as older versions saved them
-    last_norm: str
-    """Our name of the norm whose output the head reads; {} stands for the number of the last layer."""
 
     def refuse_inexpressible(self, config: PreTrainedConfig, auto_class: str) -> None:
         """Refuse classification of anything but the last token, or of one that the native class takes for padding."""
@@ -74,40 +70,10 @@ class NativeGpt(NativeArchitecture):
                 f"that is no other's; fine-tune with a tokenizer that has one, or {instead}"
             )
 
-    def notes(self, weights: Mapping[str, torch.Tensor], auto_class: str) -> list[str]:
-        """Say where the bias of a head of classification has gone."""
-        if auto_class == "AutoModelForSequenceClassification" and _BIAS in weights and weights[_BIAS].any():
-            return [
-                "its head has no bias, so that of the checkpoint's went into the last norm: logits equal, states shifted"
-            ]
-        return []
-
     def native_values(self, ours: dict[str, Any]) -> dict[str, Any]:
         """Say the same; transformers wants floats in two fields that take whole numbers here."""
         values = super().native_values(ours)
         return values | {name: float(values[name]) for name in ("initializer_range", "layer_norm_epsilon")}
-
-    def to_ours(self, weights: Mapping[str, torch.Tensor], auto_class: str) -> dict[str, torch.Tensor]:
-        """Rename and transpose; a head of native classification gets a bias of zeros."""
-        ours = super().to_ours(weights, auto_class)
-        if auto_class == "AutoModelForSequenceClassification" and "score.weight" in ours:
-            ours[_BIAS] = ours["score.weight"].new_zeros(len(ours["score.weight"]))
-        return ours
-
-    def to_native(self, weights: Mapping[str, torch.Tensor], auto_class: str) -> dict[str, torch.Tensor]:
-        """Rename and transpose; of a head of classification the bias goes into the last norm, if it is not zero.
-
-        The head reads W(x + b), and W b is to be its own bias: b is the shortest vector that W maps to it.
-        """
-        weights = dict(weights)
-        if auto_class == "AutoModelForSequenceClassification" and _BIAS in weights:
-            bias = weights.pop(_BIAS).double()
-            layers = [int(name.split("layers.")[1].split(".")[0]) for name in weights if "layers." in name]
-            norm = f"model.{self.last_norm.format(max(layers))}.bias"
-            if bias.any():
-                shift = torch.linalg.pinv(weights["score.weight"].double()) @ bias
-                weights[norm] = (weights[norm].double() + shift).to(weights[norm].dtype)
-        return super().to_native(weights, auto_class)
 
 
 class NativeGpt2(NativeGpt):
@@ -120,7 +86,6 @@ class NativeGpt2(NativeGpt):
         *LAYER_ROWS,
         Row("final_norm", ("ln_f",)),
     )
-    last_norm = "final_norm"
     heads = {  # noqa: RUF012
         "AutoModel": Head(GPT2Model),
         "AutoModelForCausalLM": Head(GPT2LMHeadModel, CAUSAL_LM),

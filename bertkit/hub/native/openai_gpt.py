@@ -26,7 +26,6 @@ class NativeOpenAIGpt(NativeGpt):
         Row("embeddings.position_embeddings", ("positions_embed",)),
         *LAYER_ROWS,
     )
-    last_norm = "layers.{}.feed_forward_norm"
     heads = {  # noqa: RUF012
         "AutoModel": Head(OpenAIGPTModel),
         "AutoModelForCausalLM": Head(OpenAIGPTLMHeadModel, CAUSAL_LM),
