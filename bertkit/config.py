@@ -277,11 +277,11 @@ def overrule(keys: Sequence[str], arguments: Sequence[str]) -> list[str]:
         arguments: the command line.
 
     Returns:
-        The command line; if it gives some of the settings, it now takes back the others.
+        The command line; if it gives some of the settings, it now takes back those of a config file.
     """
-    given = [key for key in keys if any(argument.split("=")[0] == f"--{key}" for argument in arguments)]
-    chosen = [key for key in given if value_of(key, arguments, "null") != "null"]
-    others = [key for key in keys if key not in given] if chosen else []
+    said = [key for key in keys if value_of(key, arguments, "null") != "null"]
+    given = [key for key in said if any(argument.split("=")[0] == f"--{key}" for argument in arguments)]
+    others = [key for key in said if key not in given] if given else []
     return [*arguments, *(part for key in others for part in (f"--{key}", "null"))]
 
 

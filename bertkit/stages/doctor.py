@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bertkit.config import ConfigError, RecipeParser, config_files, find_recipe, load_yaml, overrule
 from bertkit.stages import finetune, pretrain
+from bertkit.stages.model_section import SIZES
 from bertkit.training.arguments import LENGTHS
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         ConfigError: something says stop.
     """
-    arguments = overrule(LENGTHS, arguments)
+    for alternatives in (LENGTHS, SIZES):
+        arguments = overrule(alternatives, arguments)
     verb = finetune if _is_finetuning(arguments) else pretrain
     arguments = ["--output_dir", "", *arguments]  # nothing is written there
     parser: RecipeParser = verb.build_parser(arguments)
@@ -47,13 +49,15 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _is_finetuning(arguments: Sequence[str]) -> bool:
-    """Return whether a recipe has a section that only fine-tuning has."""
+    """Return whether a recipe fine-tunes: it has what only that has, or starts from a checkpoint without an objective."""
     keys = {argument[2:].split("=")[0].split(".")[0] for argument in arguments if argument.startswith("--")}
-    for path in config_files(arguments):
-        content = load_yaml(find_recipe(path))
+    contents = [load_yaml(find_recipe(path)) for path in config_files(arguments)]
+    for content in contents:
         keys |= set(content)
-        if isinstance(content.get("model"), dict) and "from" in content["model"]:
-            return True
+    if "objective" in keys:
+        return False
+    if any(isinstance(content.get("model"), dict) and "from" in content["model"] for content in contents):
+        return True
     return any(key in keys for key in _FINETUNING_KEYS) or any(
         argument.split("=")[0] in ("--model.from", "--data.test", "--data.label_column") for argument in arguments
     )

@@ -105,7 +105,9 @@ def main(arguments: Sequence[str]) -> None:
     if value_of("model.help", arguments, "false") == "true":
         model_section.print_settings({"family": value_of("model.family", arguments, "bert")})
         return
-    arguments = bag_of_words.spell_out_family(overrule(LENGTHS, arguments))
+    for alternatives in (LENGTHS, model_section.SIZES):
+        arguments = overrule(alternatives, arguments)
+    arguments = bag_of_words.spell_out_family(arguments)
     arguments = bag_of_words.put_in_place_of_network(arguments)
     finetune(*build_parser(arguments).read(arguments))
 

@@ -12,6 +12,8 @@ from bertkit.stages.pretrained_embeddings import StartingEmbeddings
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+SIZES = ("model.from", "model.preset")
+"""The settings of which one says what size a model has."""
 HELP = (
     "`--model.family`, `--model.preset` and any setting of the family's configuration, as `--model.hidden_size 256`; "
     "`--model.help true` lists them. Or `--model.from`, a checkpoint of the same objective (a folder or a name on the Hub) "
@@ -163,10 +165,8 @@ def load_to_train_further(
 
     folder = checkpoint_folder(section["from"])
     settings = {name: value for name, value in section.items() if name not in ("from", "family")}
-    if "preset" in settings:
-        raise ConfigError(
-            f"model.preset {settings['preset']} and model.from cannot both decide the size; leave one out"
-        )
+    if (preset := settings.pop("preset", None)) is not None:
+        raise ConfigError(f"model.preset {preset} and model.from cannot both decide the size; leave one out")
     saved = saved_auto_class(folder)
     if saved != auto_class:
         with_sentences = {"AutoModelForMaskedLM": "false", "AutoModelForPreTraining": "true"}

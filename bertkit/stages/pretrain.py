@@ -42,12 +42,19 @@ def build_parser(arguments: Sequence[str]) -> RecipeParser:
         "pretrain", description="Pretrain a model on a corpus.", free=["model"], elsewhere=_settings_of_objectives()
     )
     parser.add_argument("--output_dir", type=str, required=True, help="Folder of the run: checkpoints and log.")
-    parser.add_argument("--tokenizer", type=str, required=True, help="Folder or Hub name of the tokenizer.")
+    start_from = value_of("model.from", arguments, "null")
+    goes_on = start_from != "null"  # from a checkpoint, which knows its family and its tokenizer
+    parser.add_argument(
+        "--tokenizer",
+        type=str,
+        required=not goes_on,
+        default=start_from if goes_on else None,
+        help="Folder or Hub name of the tokenizer; default: that of `model.from`.",
+    )
     parser.add_class_arguments(objective.data_class, "data", help="The corpus")
     parser.add_class_arguments(objective.arguments_class, "objective", help="What the model learns to predict")
     families = "; ".join(f"{', '.join(other.families)} ({name})" for name, other in OBJECTIVES.items())
     help_of_model = f"{model_section.HELP} Families, and the objectives that train them: {families}."
-    goes_on = value_of("model.from", arguments, "null") != "null"  # from a checkpoint, which knows its family
     parser.add_argument(
         "--model", type=dict[str, Any], default={} if goes_on else {"family": "bert"}, help=help_of_model
     )
@@ -92,7 +99,8 @@ def main(arguments: Sequence[str]) -> None:
     if value_of("model.help", arguments, "false") == "true":
         model_section.print_settings({"family": value_of("model.family", arguments, "bert")})
         return
-    arguments = overrule(LENGTHS, arguments)
+    for alternatives in (LENGTHS, model_section.SIZES):
+        arguments = overrule(alternatives, arguments)
     pretrain(*build_parser(arguments).read(arguments))
 
 

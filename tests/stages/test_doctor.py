@@ -103,6 +103,13 @@ def test_time_epochs_and_size_are_told(doctor, pretraining):
     assert "at most 2 are kept" in size
 
 
+def test_a_pretraining_that_goes_on_from_a_checkpoint_is_one(doctor, pretraining, checkpoint):
+    size = dict.fromkeys(("family", "num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size"))
+    settings = {f"model.{name}": value for name, value in size.items()} | {"model.from": checkpoint, "tokenizer": None}
+    report, _ = doctor(pretraining(**settings, **{"objective.name": "masked"}))
+    assert "6 steps of 8 rows" in report
+
+
 @pytest.fixture
 def finetuning(checkpoint, reviews):
     def options(**files):

@@ -102,6 +102,16 @@ def masked_lm(pretrain):
     return pretrain(**road("bert"), **{"objective.next_sentence": "false", "training.max_steps": 1}) / "last"
 
 
+def test_a_checkpoint_on_the_command_line_takes_the_place_of_the_recipes_size_and_brings_its_tokenizer(
+    pretrain, masked_lm, tmp_path
+):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("model: {family: bert, preset: mini}\nobjective: {name: masked, next_sentence: false}\n")
+    change = {**from_checkpoint("bert", masked_lm), "objective.name": None, "tokenizer": None, "training.max_steps": 1}
+    trained = load_model(pretrain(config=recipe, **change) / "last", "AutoModelForMaskedLM")
+    assert trained.config == load_model(masked_lm, "AutoModelForMaskedLM").config
+
+
 def test_another_tokenizer_is_refused(masked_lm, checkpoint, pretrain_options, tmp_path, capsys):
     settings = {**from_checkpoint("bert", masked_lm), "objective.next_sentence": "false", "tokenizer": checkpoint}
     assert main(["pretrain", *pretrain_options(tmp_path / "run", **settings)]) == 2

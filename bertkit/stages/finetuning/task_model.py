@@ -94,9 +94,9 @@ def build_task_model(
         raise ConfigError(
             f"model.family is {asked!r}, but {folder} holds a model of the family {family!r}; leave it out"
         )
-    if "preset" in settings:
+    if (preset := settings.pop("preset", None)) is not None:
         raise ConfigError(
-            f"model.preset {settings['preset']} and model.from cannot both decide the size; leave one out, and name the "
+            f"model.preset {preset} and model.from cannot both decide the size; leave one out, and name the "
             "tokenizer by --tokenizer"
         )
     fields = FAMILIES[family].config_class.__annotations__
