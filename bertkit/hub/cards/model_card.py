@@ -263,12 +263,15 @@ def _evaluated(state: "TrainerState") -> dict[str, float]:
 
 
 def _duration(seconds: float) -> str:
-    """Return a time in hours, or in minutes where that would be a small part of one.
+    """Return a time in the largest unit of which it is at least one.
 
-    >>> _duration(5400), _duration(90)
-    ('1.50 hours', '1.5 minutes')
+    >>> _duration(5400), _duration(90), _duration(3.14)
+    ('1.50 hours', '1.5 minutes', '3.1 seconds')
     """
-    return f"{seconds / 3600:.2f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
+    for unit, length in (("hours", 3600), ("minutes", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.{2 if unit == 'hours' else 1}f} {unit}"
+    return f"{seconds:.1f} seconds"
 
 
 def _starts(recipe: Mapping[str, Any]) -> bool:
