@@ -135,7 +135,7 @@ class Documents:
             if len(keys) == 1:
                 raise DataError(
                     f"{', '.join(self.sources)} holds one document, so none can be held out for evaluation; "
-                    "give data.eval, or part the documents by blank lines (data.documents)"
+                    "give data.eval, or part the documents by blank lines; if each line is one, say --data.documents line"
                 )
             num_held_out = min(max(round(fraction * len(keys)), min(len(keys) // 2, 2)), max(len(keys) - 2, 1))
             boundary = sorted(keys)[num_held_out]
