@@ -6,8 +6,8 @@ The same size, text, tokenizer, optimizer and batch on both sides, in bfloat16 b
 language model beside transformers' BERT (run_mlm's full rows), and a causal one beside GPT-2. Each side is a process of its
 own; they take turns of some steps, and the GPU is waited for where a turn begins and ends. Collating counts, preparing the
 data does not. Memory is the most that torch's tensors had on the GPU. Utilisation counts the multiplications that the loss
-depends on (`scaling.py`), the same number for both sides, against the GPU's peak. Both sides' weights have to fit the GPU
-together.
+depends on (`scaling_arithmetic.py`), the same number for both sides, against the GPU's peak. Both sides' weights have to fit
+the GPU together.
 
 `--device cpu` walks the same road without a GPU, to try the benchmark itself.
 """
@@ -25,7 +25,7 @@ from typing import Any
 
 from corpus import prepare
 from peer_examples import grouped
-from scaling import flops_per_token, table
+from scaling_arithmetic import flops_per_token, table
 from trainers import train_bertkit, train_transformers
 from turns import OURS, Figures, Meter, option_parser, take_turns
 

@@ -1,4 +1,4 @@
-"""The arithmetic of benchmarks/scaling.py against the real models: their weights, and the operations that torch counts."""
+"""benchmarks/scaling_arithmetic.py against the real models: their weights, and the operations that torch counts."""
 
 import importlib
 import sys
@@ -20,8 +20,8 @@ LENGTH, ROWS, LABELS = 64, 3, 40
 def scaling():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(BENCHMARKS))
-        yield importlib.import_module("scaling")
-    sys.modules.pop("scaling")
+        yield importlib.import_module("scaling_arithmetic")
+    sys.modules.pop("scaling_arithmetic")
 
 
 def counted(model, **batch):
