@@ -135,7 +135,7 @@ def peak_megabytes() -> float:
 def train_side(arguments: argparse.Namespace) -> None:
     clock, folder = Clock(), arguments.folder
     if arguments.work[0] == "masked":
-        pretraining.train_side(arguments.side, pretraining.WORK["grouped"], folder, clock)
+        pretraining.train_side(arguments.side, pretraining.WORK["grouped"], pretraining.SIZES["small"], folder, clock)
     else:
         causal.train_side(arguments.side, 0.1, folder, clock)
     peak = peak_megabytes()
