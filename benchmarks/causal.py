@@ -46,7 +46,7 @@ def main() -> None:
     report(results, arguments, corpus=corpus, steps=arguments.steps, rounds=arguments.rounds)
 
 
-def train_side(side: str, dropout: float, folder: Path, meter: Meter) -> None:
+def train_side(side: str, dropout: float, folder: Path, meter: Meter, *, micro_batch_size: int | None = None) -> None:
     from transformers import DataCollatorForLanguageModeling, GPT2Config, GPT2LMHeadModel
 
     from bertkit.models import build_config, build_model
@@ -70,7 +70,8 @@ def train_side(side: str, dropout: float, folder: Path, meter: Meter) -> None:
             pad_token_id=tokenizer.pad_token_id,
             **objective.config_settings,
         )
-        train_bertkit(build_model(shape, objective.auto_class), objective, text, tokenizer, meter)
+        model = build_model(shape, objective.auto_class)
+        train_bertkit(model, objective, text, tokenizer, meter, micro_batch_size=micro_batch_size)
     else:
         config = GPT2Config(
             vocab_size=len(tokenizer),

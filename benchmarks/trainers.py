@@ -92,6 +92,7 @@ def train_bertkit(
     documents: Literal["blank_line", "line"] = "blank_line",
     *,
     batch_size: int = BATCH_SIZE,
+    micro_batch_size: int | None = None,
     bf16: bool = False,
 ) -> None:
     """Train by bertkit's Trainer.
@@ -104,6 +105,7 @@ def train_bertkit(
         meter: measures.
         documents: how the text is cut into documents.
         batch_size: rows of a step.
+        micro_batch_size: rows that are computed at once; None: all.
         bf16: in bfloat16 by autocast.
     """
     from bertkit.data.arguments import DataArguments
@@ -126,6 +128,7 @@ def train_bertkit(
             MeteredBatches(objective, store, batch_size=batch_size, training=True),
             TrainingArguments(
                 train_batch_size=batch_size,
+                micro_batch_size=micro_batch_size,
                 mixed_precision="bf16" if bf16 else None,
                 max_steps=meter.max_steps,
                 learning_rate=LEARNING_RATE,

@@ -13,7 +13,9 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-_FEWEST_ROWS = 64  # with less, nothing is gained
+_FEWEST_ROWS = 64  # with less nothing is gained
+_LARGE = 2**20  # weights with which a single row gains, too
+_WORTH_LAYING_OUT = 2048  # rows: with less, it takes longer than what it saves
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
@@ -42,7 +44,8 @@ def is_quicker(input: torch.Tensor, weight: torch.Tensor) -> bool:
         and not torch.jit.is_tracing()
         and input.device.type == "cpu"
         and input.dtype == weight.dtype == torch.float32
-        and input.numel() >= _FEWEST_ROWS * input.shape[-1]
+        and input.dim() > 1
+        and input.numel() >= (1 if weight.numel() >= _LARGE else _FEWEST_ROWS) * input.shape[-1]
         and type(weight) is nn.Parameter  # neither sharded nor quantised
         and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
@@ -79,7 +82,8 @@ class _Linear(torch.autograd.Function):
     def forward(ctx: Any, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         ctx.save_for_backward(input, weight)
         rows = input.flatten(0, -2)
-        return times(rows, laid_out(weight, len(rows)), bias).view(*input.shape[:-1], -1)
+        right = laid_out(weight, len(rows)) if len(rows) >= _WORTH_LAYING_OUT else weight
+        return times(rows, right, bias).view(*input.shape[:-1], -1)
 
     @staticmethod
     @once_differentiable

@@ -37,6 +37,13 @@ def test_outputs_and_gradients_are_those_of_nn_linear(shape, outputs, bias):
         torch.testing.assert_close(ours, theirs.float(), atol=5e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(2048,), (1, 2048), (8, 1, 2048), (0, 2048), (2, 1024, 2048)], ids=str)
+def test_few_rows_and_many_give_what_nn_linear_gives(shape):
+    layer, plain = twins(2048, 512)
+    states = torch.randn(shape)
+    torch.testing.assert_close(layer(states), plain(states.double()).float(), atol=1e-5, rtol=1e-5)
+
+
 def test_states_and_gradients_may_lie_in_any_order():
     layer, plain = twins(16, 24)
     states = torch.randn(16, 100).t().requires_grad_()
@@ -69,9 +76,11 @@ def test_it_is_used_in_full_precision_only(monkeypatch):
         layer(states)
     assert len(calls) == 2
     layer(states[:1])
+    Linear(2048, 512)(torch.zeros(1, 2048))
+    assert len(calls) == 3
     with torch.autocast("cpu", torch.bfloat16):
         assert layer(states).dtype == torch.bfloat16
     torch.jit.trace(layer, states, check_trace=False)
     layer.double()(states.double())
     torch.compile(layer.float(), backend="eager")(states)
-    assert len(calls) == 2
+    assert len(calls) == 3
