@@ -56,13 +56,14 @@ def cpu_seconds() -> float:
 
 
 def processor() -> str:
-    """Return the name of the processor."""
+    """Return the name of the processor, with its family and model where the system tells: virtual machines hide the name."""
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    if not cpuinfo.exists():
+        return platform.processor() or platform.machine()
+    lines = (line.partition(":") for line in cpuinfo.read_text().split("\n\n")[0].splitlines())
+    facts = {name.strip(): value.strip() for name, _, value in lines}
+    name = facts.get("model name", platform.machine())
+    return f"{name}, family {facts['cpu family']}, model {facts['model']}" if "cpu family" in facts else name
 
 
 # The parent: give the turns, compare
