@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import recurrent_cells
 import shakespeare
 import startup
 import time_to_loss
@@ -199,11 +200,28 @@ As above, with 6 layers of 384 and a vocabulary of 30,522 (of which the tokenize
 """
 
 
-def run_shakespeare(arguments: argparse.Namespace) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "results.json"
-        run_script("shakespeare.py", f"--output={output}")
-        return json.loads(output.read_text())
+def run_alone(name: str) -> Callable[[argparse.Namespace], dict[str, Any]]:
+    """Return what runs a benchmark that takes none of our options, and returns its results."""
+
+    def run(arguments: argparse.Namespace) -> dict[str, Any]:
+        with tempfile.TemporaryDirectory() as folder:
+            output = Path(folder) / "results.json"
+            run_script(f"{name}.py", f"--output={output}")
+            return json.loads(output.read_text())
+
+    return run
+
+
+def render_recurrent_cells(result: dict[str, Any]) -> str:
+    return f"""## A training step of each recurrent cell
+
+One layer, forward and backward over {result["rows"]} rows of {result["tokens"]} vectors; the cells take turns, and each
+one's best turn counts.
+
+{recurrent_cells.format_table(result)}
+
+{render_circumstances(result["measured"])}
+"""
 
 
 def render_shakespeare(result: dict[str, Any]) -> str:
@@ -278,7 +296,7 @@ SECTIONS = {
         run_comparison("pretraining", "corpus", size="large", steps=2), render_pretraining_large
     ),
     "time_to_loss": Section(run_time_to_loss, render_time_to_loss),
-    "shakespeare": Section(run_shakespeare, render_shakespeare),
+    "shakespeare": Section(run_alone("shakespeare"), render_shakespeare),
     "causal": Section(
         run_comparison("causal", "steps", "corpus"),
         render_comparison("Causal language models beside GPT-2", CAUSAL),
@@ -287,6 +305,7 @@ SECTIONS = {
         run_comparison("lstm", "steps", "corpus"),
         render_comparison("LSTM language models beside nn.LSTM", LSTM),
     ),
+    "recurrent_cells": Section(run_alone("recurrent_cells"), render_recurrent_cells),
     "features": Section(
         run_comparison("features", "texts", "corpus"),
         render_comparison("Features beside sentence-transformers", FEATURES),
