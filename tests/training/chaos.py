@@ -145,7 +145,7 @@ def differences(one: Path, other: Path) -> list[str]:
             contents = [
                 content.replace(str(run).encode(), b"") for content, run in zip(contents, (one, other), strict=True)
             ]
-            contents = [re.sub(rb"[\d.]+ (hours|minutes) of training", b"", content) for content in contents]
+            contents = [re.sub(rb"[\d.]+ (hours|minutes|seconds) of training", b"", content) for content in contents]
             contents = [re.sub(rb"(?m)^(output_dir:|- name:) \S+$", b"", content) for content in contents]
         elif name.name == "trainer_state.json":
             contents = [json.dumps(without_clocks(json.loads(content))).encode() for content in contents]
