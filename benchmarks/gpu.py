@@ -6,8 +6,8 @@ The same size, text, tokenizer, optimizer and batch on both sides, in bfloat16 b
 language model beside transformers' BERT (run_mlm's full rows), and a causal one beside GPT-2. Each side is a process of its
 own; they take turns of some steps, and the GPU is waited for where a turn begins and ends. Collating counts, preparing the
 data does not. Memory is the most that torch's tensors had on the GPU. Utilisation counts the multiplications that the loss
-depends on (`scaling_arithmetic.py`), the same number for both sides, against the GPU's peak. Both sides' weights have to fit
-the GPU together.
+depends on (`scaling_arithmetic.py`), the same number for both sides, against the GPU's peak. A side that stands still keeps
+its memory, so both sides' peaks have to fit the GPU together.
 
 `--device cpu` walks the same road without a GPU, to try the benchmark itself.
 """
@@ -15,6 +15,7 @@ the GPU together.
 import argparse
 import json
 import os
+import re
 import statistics
 import sys
 import tempfile
@@ -32,7 +33,7 @@ from turns import OURS, Figures, Meter, option_parser, take_turns
 PEER = "transformers"
 WORK = {"masked": "MLM, all text in full rows", "causal": "causal LM"}
 # Dense bfloat16, from NVIDIA's data sheets; of a name that begins another, the longer comes first.
-PEAK_TFLOPS = {"A100": 312, "H100 PCIe": 756, "H100": 989, "L40S": 362, "L4": 121}
+PEAK_TFLOPS = {"A100": 312, "H100 PCIe": 756, "H100 NVL": 835, "H100": 989, "L40S": 362, "L4": 121}
 NO_GPU = (
     "benchmarks/gpu.py needs a GPU, and torch finds none; --device cpu walks the same road, slowly, to try the script"
 )
@@ -46,7 +47,8 @@ def main() -> None:
     parser = option_parser(__doc__)
     parser.add_argument("--corpus", type=Path, help="UTF-8 text, documents parted by blank lines")
     parser.add_argument("--work", nargs="+", choices=WORK, default=list(WORK), help="kinds of pretraining to compare")
-    parser.add_argument("--preset", choices=BERT_PRESETS, default="base", help="size of the models, by BERT's names")
+    presets = [name for name, preset in BERT_PRESETS.items() if not preset.get("norm_first")]  # as the peer's
+    parser.add_argument("--preset", choices=presets, default="base", help="size of the models, by BERT's names")
     parser.add_argument("--vocab_size", type=int, default=30522, help="of the models; the tokenizer may have fewer")
     parser.add_argument("--block_size", type=int, default=512, help="tokens of a row")
     parser.add_argument("--batch_size", type=int, default=32, help="rows of a step")
@@ -75,18 +77,28 @@ def main() -> None:
                 work, (PEER, OURS), rounds=arguments.rounds, folder=folder, options=options, on_cpu=on_cpu
             )
     device = "CPU" if on_cpu else torch.cuda.get_device_name()
-    known = next((tflops for name, tflops in PEAK_TFLOPS.items() if name in device), None)
-    peak = arguments.peak_tflops or known
+    peak = arguments.peak_tflops or known_peak(device, arguments.precision)
     results = {work: compare(work, rounds, arguments, peak) for work, rounds in turns.items()}
     print(format_table(results))
-    known_peak = f"peak {peak:g} TFLOP/s" if peak else "peak unknown: give --peak_tflops for the utilisation"
-    print(f"{device}, {known_peak}; torch {torch.__version__}")
+    said = f"peak {peak:g} TFLOP/s" if peak else "peak unknown: give --peak_tflops for the utilisation"
+    print(f"{device}, {said}; torch {torch.__version__}")
     if arguments.output:
         names = ("preset", "vocab_size", "block_size", "batch_size", "steps", "rounds", "precision")
         settings = {name: getattr(arguments, name) for name in names}
         made_on = {"device": device, "peak_tflops": peak, "torch": torch.__version__, "corpus": corpus}
         arguments.output.write_text(json.dumps({**made_on, **settings, "work": results}, indent=2) + "\n")
         print(f"written: {arguments.output}")
+
+
+def known_peak(device: str, precision: str) -> float | None:
+    """Return the TFLOP/s that a GPU can do by its data sheet, where its name is known and the precision is bfloat16.
+
+    >>> known_peak("NVIDIA H100 PCIe", "bf16"), known_peak("NVIDIA RTX A1000", "bf16"), known_peak("NVIDIA L4", "no")
+    (756, None, None)
+    """
+    if precision != "bf16":
+        return None
+    return next((tflops for name, tflops in PEAK_TFLOPS.items() if re.search(rf"\b{name}\b", device)), None)
 
 
 def compare(

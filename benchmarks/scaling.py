@@ -100,7 +100,7 @@ def run_child(*command: object, processes: int = 1) -> list[dict[str, Any]]:
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true"}
     launcher = [sys.executable]
     if processes > 1:
-        launcher += ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--master_port=29571"]
+        launcher += ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--standalone"]
     done = subprocess.run([*launcher, __file__, *map(str, command)], stdout=subprocess.PIPE, text=True, env=environment)
     if done.returncode:
         raise SystemExit(f"a measurement failed with exit code {done.returncode}")

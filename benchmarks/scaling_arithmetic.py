@@ -6,6 +6,7 @@ The functions count a masked language model of the family bert as bertkit trains
 scored at the labels only, and in the last layer only what the head reads. `scaling.py` measures what a CPU can tell of it.
 """
 
+import argparse
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -362,4 +363,5 @@ def print_arithmetic() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print_arithmetic()

@@ -269,20 +269,22 @@ def value_of(key: str, arguments: Sequence[str], default: str) -> str:
     return value
 
 
-def overrule(keys: Sequence[str], arguments: Sequence[str]) -> list[str]:
+def overrule(arguments: Sequence[str], *alternatives: Sequence[str]) -> list[str]:
     """Let the command line decide among settings of which only one may be given, whatever a config file says.
 
     Args:
-        keys: dotted names of the settings that exclude one another.
         arguments: the command line.
+        *alternatives: dotted names of settings that exclude one another.
 
     Returns:
-        The command line; if it gives some of the settings, it now takes back those of a config file.
+        The command line; where it gives some of the settings, it now takes back those of a config file.
     """
-    said = [key for key in keys if value_of(key, arguments, "null") != "null"]
-    given = [key for key in said if any(argument.split("=")[0] == f"--{key}" for argument in arguments)]
-    others = [key for key in said if key not in given] if given else []
-    return [*arguments, *(part for key in others for part in (f"--{key}", "null"))]
+    taken_back = []
+    for keys in alternatives:
+        said = [key for key in keys if value_of(key, arguments, "null") != "null"]
+        given = [key for key in said if any(argument.split("=")[0] == f"--{key}" for argument in arguments)]
+        taken_back += [key for key in said if key not in given] if given else []
+    return [*arguments, *(part for key in taken_back for part in (f"--{key}", "null"))]
 
 
 def choose(kind: str, name: str, table: Mapping[str, Any]) -> Any:

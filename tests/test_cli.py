@@ -88,9 +88,9 @@ def test_a_length_of_training_on_the_command_line_takes_the_place_of_the_recipes
     from bertkit.training.arguments import LENGTHS
 
     given = ["--config", "sst2", "--training.max_steps", "5"]
-    assert overrule(LENGTHS, given) == [*given, "--training.num_train_epochs", "null"]  # what the recipe has
-    assert overrule(LENGTHS, given[:2]) == given[:2]
-    assert overrule(LENGTHS, ["--training.max_steps=null"]) == ["--training.max_steps=null"]
+    assert overrule(given, LENGTHS) == [*given, "--training.num_train_epochs", "null"]  # what the recipe has
+    assert overrule(given[:2], LENGTHS) == given[:2]
+    assert overrule(["--training.max_steps=null"], LENGTHS) == ["--training.max_steps=null"]
     both = ["--training.max_steps", "5", "--training.max_time", "1h"]
     assert "training.max_steps and training.max_time are given" in complaint(["pretrain", *NEEDED, *both], capsys)
 

@@ -297,7 +297,7 @@ class GptForSequenceClassification(ForSequenceClassification, GptPreTrainedModel
     """A class, several labels or numbers for every example, from one vector of each (`config.pooling`)."""
 
     base_model_class = GptModel
-    has_bias = False  # as transformers' GPTs, so that each becomes the other to the bit; the last norm has one
+    score_has_bias = False  # as in transformers' GPTs: each becomes the other to the bit
 
 
 class GptForTokenClassification(ForTokenClassification, GptPreTrainedModel):

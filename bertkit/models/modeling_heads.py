@@ -123,13 +123,12 @@ class PooledTaskHead(TaskHead):
 class ForSequenceClassification(PooledTaskHead):
     """A class, several labels or numbers for every example, from one vector of each."""
 
-    has_bias = True
-    """Whether something is added to the scores beside the weighted vector."""
+    score_has_bias = True
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         width = pooled_width(config.pooling, config.hidden_size)
-        self.score = nn.Linear(width, self.config.num_labels, bias=self.has_bias)
+        self.score = nn.Linear(width, self.config.num_labels, bias=self.score_has_bias)
         self.post_init()  # type: ignore[attr-defined]
 
     @can_return_tuple

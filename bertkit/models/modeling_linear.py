@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-_FEWEST_ROWS = 64  # with less nothing is gained
-_LARGE = 2**20  # weights with which a single row gains, too
-_WORTH_LAYING_OUT = 2048  # rows: with less, it takes longer than what it saves
+FEWEST_ROWS = 64  # with less nothing is gained,
+_LARGE = 2**21  # but forward, where there are as many weights
+_ROWS_WORTH_LAYING_OUT = 2048  # with less, it takes longer than what it saves
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
@@ -42,14 +42,18 @@ def is_quicker(input: torch.Tensor, weight: torch.Tensor) -> bool:
     return (
         PREFERS_ONEDNN
         and not torch.jit.is_tracing()
+        and not torch.compiler.is_compiling()  # or a number of rows would become a condition of the graph
         and input.device.type == "cpu"
         and input.dtype == weight.dtype == torch.float32
         and input.dim() > 1
-        and input.numel() >= (1 if weight.numel() >= _LARGE else _FEWEST_ROWS) * input.shape[-1]
+        and input.numel() >= _fewest_rows(weight) * input.shape[-1]
         and type(weight) is nn.Parameter  # neither sharded nor quantised
-        and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
     )
+
+
+def _fewest_rows(weight: torch.Tensor) -> int:
+    return 1 if weight.numel() >= _LARGE and not torch.is_grad_enabled() else FEWEST_ROWS
 
 
 def times(left: torch.Tensor, right: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -82,14 +86,15 @@ class _Linear(torch.autograd.Function):
     def forward(ctx: Any, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         ctx.save_for_backward(input, weight)
         rows = input.flatten(0, -2)
-        right = laid_out(weight, len(rows)) if len(rows) >= _WORTH_LAYING_OUT else weight
+        right = laid_out(weight, len(rows)) if len(rows) >= _ROWS_WORTH_LAYING_OUT else weight
         return times(rows, right, bias).view(*input.shape[:-1], -1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         input, weight = ctx.saved_tensors
-        grads, rows = grad_output.flatten(0, -2), input.flatten(0, -2)
+        grads = grad_output.flatten(0, -2).contiguous()  # a sum's has no strides: hundreds of times as slow
+        rows = input.flatten(0, -2)
         for_input, for_weight, for_bias = ctx.needs_input_grad
         grad_input = times(grads, weight.t(), None).view(input.shape) if for_input else None
         grad_weight = _transposed_times(grads, rows) if for_weight else None

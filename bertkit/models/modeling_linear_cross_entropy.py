@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from .modeling_linear import Linear, added_times, is_quicker, laid_out, times
+from .modeling_linear import FEWEST_ROWS, Linear, added_times, is_quicker, laid_out, times
 from .modeling_losses import IGNORED, check_positions, cross_entropy, normalised
 
 # Positions of a block, at least. What a block adds to the gradient of the weights costs as much whatever its size, and
@@ -153,12 +153,14 @@ def _by_blocks(
 ) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
     """Return the summed loss and its gradients to states (n, hidden), weight (vocab, hidden) and bias, those wanted."""
     for_states, for_weight, for_bias = wanted
-    quick, dtype = is_quicker(states, weight), _autocast_dtype(states)
+    quick = len(states) >= FEWEST_ROWS and is_quicker(states, weight)  # for less, laying out costs more than it saves
+    dtype = _autocast_dtype(states)
     left, right = states.to(dtype or states.dtype), weight.to(dtype or weight.dtype)
     shift = None if bias is None else bias.to(dtype or bias.dtype)
     size = _block_size(len(states), _POSITIONS.get(states.device.type, _POSITIONS_ELSEWHERE))
-    if quick:  # once, not for every block
-        right, back = (laid_out(turned, size) for turned in (weight, weight.t()))
+    back = laid_out(weight.t(), size) if quick and for_states else None  # once, not for every block
+    if quick:
+        right = laid_out(weight, size)
     total = torch.zeros((), device=states.device)
     grad_states = torch.empty_like(states) if for_states else None
     grad_weight = (
@@ -175,7 +177,7 @@ def _by_blocks(
                 grad_bias += grads.new_ones(len(grads)) @ grads
             grads = grads.to(block.dtype)
             if grad_states is not None:
-                grad_states[first : first + len(block)] = times(grads, back, None) if quick else grads @ right
+                grad_states[first : first + len(block)] = grads @ right if back is None else times(grads, back, None)
             if grad_weight is not None:
                 if quick:
                     grad_weight = added_times(grad_weight, block.t(), grads.t())

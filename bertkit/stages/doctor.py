@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bertkit.config import ConfigError, RecipeParser, config_files, find_recipe, load_yaml, overrule
+from bertkit.config import ConfigError, RecipeParser, config_files, find_recipe, load_yaml, overrule, value_of
 from bertkit.stages import finetune, pretrain
 from bertkit.stages.model_section import SIZES
 from bertkit.training.arguments import LENGTHS
@@ -35,8 +35,7 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         ConfigError: something says stop.
     """
-    for alternatives in (LENGTHS, SIZES):
-        arguments = overrule(alternatives, arguments)
+    arguments = overrule(arguments, LENGTHS, SIZES)
     verb = finetune if _is_finetuning(arguments) else pretrain
     arguments = ["--output_dir", "", *arguments]  # nothing is written there
     parser: RecipeParser = verb.build_parser(arguments)
@@ -51,15 +50,14 @@ def main(arguments: Sequence[str]) -> None:
 def _is_finetuning(arguments: Sequence[str]) -> bool:
     """Return whether a recipe fine-tunes: it has what only that has, or starts from a checkpoint without an objective."""
     keys = {argument[2:].split("=")[0].split(".")[0] for argument in arguments if argument.startswith("--")}
-    contents = [load_yaml(find_recipe(path)) for path in config_files(arguments)]
-    for content in contents:
-        keys |= set(content)
+    for path in config_files(arguments):
+        keys |= set(load_yaml(find_recipe(path)))
     if "objective" in keys:
         return False
-    if any(isinstance(content.get("model"), dict) and "from" in content["model"] for content in contents):
+    if value_of("model.from", arguments, "null") != "null":
         return True
     return any(key in keys for key in _FINETUNING_KEYS) or any(
-        argument.split("=")[0] in ("--model.from", "--data.test", "--data.label_column") for argument in arguments
+        argument.split("=")[0] in ("--data.test", "--data.label_column") for argument in arguments
     )
 
 

@@ -105,8 +105,7 @@ def main(arguments: Sequence[str]) -> None:
     if value_of("model.help", arguments, "false") == "true":
         model_section.print_settings({"family": value_of("model.family", arguments, "bert")})
         return
-    for alternatives in (LENGTHS, model_section.SIZES):
-        arguments = overrule(alternatives, arguments)
+    arguments = overrule(arguments, LENGTHS, model_section.SIZES)
     arguments = bag_of_words.spell_out_family(arguments)
     arguments = bag_of_words.put_in_place_of_network(arguments)
     finetune(*build_parser(arguments).read(arguments))

@@ -224,7 +224,7 @@ def resumed_dropout(
     saved = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
     settings = {"vocab_size": saved.vocab_size, "pad_token_id": saved.pad_token_id}
     family = section.get("family", "bert")
-    if "from" in section:  # then what the section does not name is the checkpoint's own
+    if section.get("from") is not None:  # then what the section does not name is the checkpoint's own
         family = family_of(saved) or family
         settings = {name: getattr(saved, name) for name in FAMILIES[family].config_class.__annotations__}
         section = {"family": family, **{name: value for name, value in section.items() if name != "from"}}
@@ -258,6 +258,7 @@ def _refuse_long_rows(config: "PreTrainedConfig", max_positions: int | None, *, 
 def _build_config(settings: dict[str, Any]) -> "PreTrainedConfig":
     from bertkit.models import build_config
 
+    settings.pop("from", None)  # null: the model is a fresh one
     return build_config(settings.pop("family", "bert"), settings.pop("preset", None), **settings)
 
 

@@ -99,8 +99,7 @@ def main(arguments: Sequence[str]) -> None:
     if value_of("model.help", arguments, "false") == "true":
         model_section.print_settings({"family": value_of("model.family", arguments, "bert")})
         return
-    for alternatives in (LENGTHS, model_section.SIZES):
-        arguments = overrule(alternatives, arguments)
+    arguments = overrule(arguments, LENGTHS, model_section.SIZES)
     pretrain(*build_parser(arguments).read(arguments))
 
 
@@ -180,7 +179,7 @@ def family_trained(section: Mapping[str, Any], checkpoint: Path | None) -> str:
     """
     from bertkit.hub.checkpoints import checkpoint_folder, saved_family
 
-    if "from" not in section:
+    if section.get("from") is None:
         family: str = section.get("family", "bert")
         return family
     folder = checkpoint or checkpoint_folder(section["from"])
@@ -212,7 +211,7 @@ def _decide_on_model(
             return model
 
         return resume
-    if "from" in recipe.model:
+    if recipe.model.get("from") is not None:
         start_from = checkpoint_folder(recipe.model["from"])
         refuse_foreign_tokenizer(tokenizer, start_from, remedy=f"give --tokenizer {start_from}")
         loaded = model_section.load_to_train_further(recipe.model, auto_class, max_positions=positions, wanted=wanted)

@@ -167,7 +167,7 @@ def _read(
         arguments = ["--config", str(path), *overrides]
         arguments += [part for key, value in decided.items() for part in (f"--{key}", value)]
         try:
-            arguments = overrule(LENGTHS, arguments)
+            arguments = overrule(arguments, LENGTHS)
             return STAGES[stage].build_parser(arguments).read(arguments)
         except ValueError as error:
             raise ConfigError(f"{stage}: {str(error).replace(f'{path}: ', '')}") from error

@@ -39,9 +39,18 @@ def test_outputs_and_gradients_are_those_of_nn_linear(shape, outputs, bias):
 
 @pytest.mark.parametrize("shape", [(2048,), (1, 2048), (8, 1, 2048), (0, 2048), (2, 1024, 2048)], ids=str)
 def test_few_rows_and_many_give_what_nn_linear_gives(shape):
-    layer, plain = twins(2048, 512)
+    layer, plain = twins(2048, 1024)
     states = torch.randn(shape)
-    torch.testing.assert_close(layer(states), plain(states.double()).float(), atol=1e-5, rtol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(states), plain(states.double()).float(), atol=1e-5, rtol=1e-5)
+
+
+def test_it_is_exported_for_any_number_of_rows():
+    layer = Linear(8, 4)
+    exported = torch.export.export(layer, (torch.zeros(100, 8),), dynamic_shapes=({0: torch.export.Dim("rows")},))
+    for rows in (2, 300):
+        states = torch.randn(rows, 8)
+        torch.testing.assert_close(exported.module()(states), layer(states))
 
 
 def test_states_and_gradients_may_lie_in_any_order():
@@ -76,7 +85,11 @@ def test_it_is_used_in_full_precision_only(monkeypatch):
         layer(states)
     assert len(calls) == 2
     layer(states[:1])
-    Linear(2048, 512)(torch.zeros(1, 2048))
+    large, row = Linear(2048, 1024), torch.zeros(1, 2048)
+    large(row)
+    assert len(calls) == 2
+    with torch.no_grad():
+        large(row)
     assert len(calls) == 3
     with torch.autocast("cpu", torch.bfloat16):
         assert layer(states).dtype == torch.bfloat16

@@ -108,6 +108,8 @@ def test_a_pretraining_that_goes_on_from_a_checkpoint_is_one(doctor, pretraining
     settings = {f"model.{name}": value for name, value in size.items()} | {"model.from": checkpoint, "tokenizer": None}
     report, _ = doctor(pretraining(**settings, **{"objective.name": "masked"}))
     assert "6 steps of 8 rows" in report
+    report, _ = doctor(pretraining(**{"model.from": "null"}))
+    assert "6 steps of 8 rows" in report
 
 
 @pytest.fixture

@@ -268,10 +268,9 @@ def _duration(seconds: float) -> str:
     >>> _duration(5400), _duration(90), _duration(3.14)
     ('1.50 hours', '1.5 minutes', '3.1 seconds')
     """
-    for unit, length in (("hours", 3600), ("minutes", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.{2 if unit == 'hours' else 1}f} {unit}"
-    return f"{seconds:.1f} seconds"
+    if seconds >= 3600:
+        return f"{seconds / 3600:.2f} hours"
+    return f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.1f} seconds"
 
 
 def _starts(recipe: Mapping[str, Any]) -> bool:
