@@ -21,7 +21,7 @@ GOALS = {PEER: 1.0}
 
 def main() -> None:
     parser = option_parser(__doc__, rounds=5)
-    parser.add_argument("--repeats", type=int, default=2, help="batches of a turn")
+    parser.add_argument("--repeats", type=int, default=5, help="batches of a turn")
     arguments = parser.parse_args()
     if arguments.side:
         generate_side(arguments)
