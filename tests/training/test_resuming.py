@@ -218,6 +218,7 @@ def forget_threads(checkpoint):
     write_manifest(checkpoint)
 
 
+@pytest.mark.slow
 def test_a_process_killed_at_random_moments_ends_with_the_bits_of_one_left_alone(tmp_path, capfd):
     assert chaos(kills=2, seed=0, folder=tmp_path, max_steps=60) == []
     assert capfd.readouterr().out.count("\nkill ") == 2

@@ -64,7 +64,7 @@ def test_a_sharded_run_is_the_whole_models_and_so_is_its_checkpoint(run, sharded
     assert all((tensor == model.state_dict()[name]).all() for name, tensor in saved.items())
 
 
-@pytest.mark.parametrize("optimizer", ["muon", "sgd"])
+@pytest.mark.parametrize("optimizer", ["muon", pytest.param("sgd", marks=pytest.mark.slow)])
 def test_shards_move_by_other_optimizers_as_the_whole_does(run, sharded, tmp_path, optimizer):
     other = {"training.optimizer": optimizer, "training.max_steps": 4}
     whole, shards = run(**SETTINGS | other), sharded(tmp_path / "sharded", **other)
@@ -89,7 +89,7 @@ def test_mixed_precision_adds_gradients_up_in_float32_and_adafactor_is_refused(m
 @pytest.mark.parametrize(
     "road",
     [
-        pytest.param(road, marks=() if road in ("causal gpt", "seq2seq rnn") else pytest.mark.slow)
+        pytest.param(road, marks=() if road == "causal gpt" else pytest.mark.slow)
         for road in [*sorted(set(ROADS) - {"masked"}), "seq2seq rnn, no attention"]
     ],
 )

@@ -74,7 +74,7 @@ def test_two_processes_train_as_one_does(run, pretrain_options, tmp_path):
     assert metrics[0] == pytest.approx(metrics[1], rel=1e-4)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_signal_saves_and_ends_the_run_which_then_goes_on_to_the_same_bits(run, pretrain_options, tmp_path, number):
     settings = {"training.max_steps": 200}
     broken = tmp_path / "broken"
