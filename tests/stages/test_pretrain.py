@@ -115,8 +115,9 @@ def test_a_checkpoint_on_the_command_line_takes_the_place_of_the_recipes_size_an
 def test_a_preset_on_the_command_line_takes_the_place_of_the_recipes_checkpoint(pretrain, masked_lm, tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(f"model: {{from: {masked_lm}}}\nobjective: {{name: masked, next_sentence: false}}\n")
-    run = pretrain(config=recipe, **{**road("bert"), "objective.name": None, "training.max_steps": 1})
-    assert load_model(run / "last", "AutoModelForMaskedLM").config.hidden_size == SMALL["bert"].get("hidden_size", 128)
+    other = {**road("bert"), "objective.name": None, "training.max_steps": 1, "model.hidden_size": 40}
+    trained = load_model(pretrain(config=recipe, **other) / "last", "AutoModelForMaskedLM")
+    assert trained.config.hidden_size == 40 != load_model(masked_lm, "AutoModelForMaskedLM").config.hidden_size
 
 
 def test_another_tokenizer_is_refused(masked_lm, checkpoint, pretrain_options, tmp_path, capsys):
