@@ -55,6 +55,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="optimizer steps of a turn")
     parser.add_argument("--warmup_steps", type=int, default=5, help="steps before the first turn")
     parser.add_argument("--precision", choices=("bf16", "no"), default="bf16", help="bf16, or no for float32")
+    parser.add_argument(
+        "--attn_implementation",
+        choices=("sdpa", "flash_attention_2"),
+        default="sdpa",
+        help="of both sides; flash_attention_2 wants the package flash-attn or kernels",
+    )
     parser.add_argument("--peak_tflops", type=float, help="of the GPU; default: what is known of its name")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: to try the benchmark itself")
     arguments = parser.parse_args()
@@ -83,7 +89,16 @@ def main() -> None:
     said = f"peak {peak:g} TFLOP/s" if peak else "peak unknown: give --peak_tflops for the utilisation"
     print(f"{device}, {said}; torch {torch.__version__}")
     if arguments.output:
-        names = ("preset", "vocab_size", "block_size", "batch_size", "steps", "rounds", "precision")
+        names = (
+            "preset",
+            "vocab_size",
+            "block_size",
+            "batch_size",
+            "steps",
+            "rounds",
+            "precision",
+            "attn_implementation",
+        )
         settings = {name: getattr(arguments, name) for name in names}
         made_on = {"device": device, "peak_tflops": peak, "torch": torch.__version__, "corpus": corpus}
         arguments.output.write_text(json.dumps({**made_on, **settings, "work": results}, indent=2) + "\n")
@@ -206,6 +221,7 @@ def train_side(arguments: argparse.Namespace) -> None:
         examples = grouped(text, tokenizer, arguments.block_size)
         collate = DataCollatorForLanguageModeling(tokenizer, mlm=work == "masked")
         model = peer_model(work, arguments, tokenizer)
+        model.set_attn_implementation(arguments.attn_implementation)
         train_transformers(model, examples, collate, meter, batch_size=arguments.batch_size, on_cpu=on_cpu, bf16=bf16)
         return
     objective: Any
@@ -216,7 +232,16 @@ def train_side(arguments: argparse.Namespace) -> None:
     settings = {"pad_token_id": tokenizer.pad_token_id, **objective.config_settings}
     config = shape("bert" if work == "masked" else "gpt", arguments, **settings)
     model = build_model(config, objective.auto_class)
-    train_bertkit(model, objective, text, tokenizer, meter, batch_size=arguments.batch_size, bf16=bf16)
+    train_bertkit(
+        model,
+        objective,
+        text,
+        tokenizer,
+        meter,
+        batch_size=arguments.batch_size,
+        bf16=bf16,
+        attn_implementation=arguments.attn_implementation,
+    )
 
 
 if __name__ == "__main__":

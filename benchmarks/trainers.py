@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from bertkit.objectives.objective import Objective
+    from bertkit.training.arguments import AttentionName
 
 BLOCK_SIZE = 128
 BATCH_SIZE = 32
@@ -94,6 +95,7 @@ def train_bertkit(
     batch_size: int = BATCH_SIZE,
     micro_batch_size: int | None = None,
     bf16: bool = False,
+    attn_implementation: "AttentionName" = "sdpa",
 ) -> None:
     """Train by bertkit's Trainer.
 
@@ -107,6 +109,7 @@ def train_bertkit(
         batch_size: rows of a step.
         micro_batch_size: rows that are computed at once; None: all.
         bf16: in bfloat16 by autocast.
+        attn_implementation: what computes attention, by its name in transformers.
     """
     from bertkit.data.arguments import DataArguments
     from bertkit.data.documents import load_documents
@@ -130,6 +133,7 @@ def train_bertkit(
                 train_batch_size=batch_size,
                 micro_batch_size=micro_batch_size,
                 mixed_precision="bf16" if bf16 else None,
+                attn_implementation=attn_implementation,
                 max_steps=meter.max_steps,
                 learning_rate=LEARNING_RATE,
                 weight_decay=WEIGHT_DECAY,

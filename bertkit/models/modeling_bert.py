@@ -21,12 +21,13 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling, MaskedLMOutput, NextSentencePredictorOutput
 from transformers.utils import ModelOutput
-from transformers.utils.generic import can_return_tuple
+from transformers.utils.generic import can_return_tuple, is_flash_attention_requested
 from transformers.utils.output_capturing import capture_outputs
 
 from .modeling_checks import check_activation, check_pooling, check_probabilities, check_sizes, check_token_ids
 from .modeling_dropout import Dropout
 from .modeling_example_attention import Examples, runs_example_by_example
+from .modeling_flash_attention import example_edges, flash_arguments
 from .modeling_heads import (
     ForMultipleChoice,
     ForQuestionAnswering,
@@ -195,6 +196,8 @@ class BertEncoderPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
+    _supports_flash_attn = True
+    example_edges = staticmethod(example_edges)
     _no_split_modules = ["BertEncoderEmbeddings", "TransformerLayer"]  # noqa: RUF012 (transformers reads a list)
     _input_embed_layer = "word_embeddings"
     _can_record_outputs = {"hidden_states": TransformerLayer, "attentions": SelfAttention}  # noqa: RUF012
@@ -290,7 +293,10 @@ class BertEncoderModel(BertEncoderPreTrainedModel):
             position_ids = position_ids.expand(hidden_states.shape[:2])
         device = hidden_states.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_states.dtype
-        bias = attention_bias(attention_mask, position_ids, dtype)
+        if is_flash_attention_requested(self.config):
+            bias, kwargs = flash_arguments(attention_mask, position_ids, kwargs)
+        else:
+            bias = attention_bias(attention_mask, position_ids, dtype)
         starts = None
         if self.pooler is not None:
             starts = first_positions(hidden_states, attention_mask, position_ids, example_starts)

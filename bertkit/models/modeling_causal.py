@@ -83,7 +83,8 @@ def causal_bias(
         past_key_values: the cache that the rows continue.
 
     Returns:
-        (batch, 1, seq, past + seq); None where nothing but the future is barred, which attention functions do themselves.
+        (batch, 1, seq, past + seq); None where nothing but the future is barred, which attention functions do themselves; with
+        a cache and flash attention, which bars the future too, the mask of padded rows.
     """
     dtype = score_dtype(hidden_states)
     if past_key_values is not None:
@@ -93,7 +94,7 @@ def causal_bias(
             attention_mask=attention_mask,
             past_key_values=past_key_values,
         )
-        if seen is None or seen.dtype != torch.bool:
+        if seen is None or seen.dtype != torch.bool or seen.dim() == 2:  # flash attention takes the padding mask itself
             return seen
         return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, torch.finfo(dtype).min)
     if attention_mask is not None and attention_mask.dim() == 4:

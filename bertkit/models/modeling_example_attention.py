@@ -14,7 +14,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from .modeling_dropout import draws_own_mask, keep_scale, kept, random_bits
-from .modeling_packing import example_ids
+from .modeling_packing import example_ids, piece_begins
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,7 @@ class Examples:
             ids = torch.zeros(batch, seq, dtype=torch.int64)
         else:
             return None
-        begins = torch.ones(batch, seq, dtype=torch.bool)
-        torch.ne(ids[:, 1:], ids[:, :-1], out=begins[:, 1:])
+        begins = piece_begins(ids)
         pieces = (ids == -1).any(dim=1) + ids.amax(dim=1).clamp(min=0) + (ids == 0).any(dim=1)
         if not torch.equal(begins.sum(dim=1), pieces):
             return None

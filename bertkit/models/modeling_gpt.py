@@ -23,12 +23,13 @@ from transformers.cache_utils import Cache, DynamicCache
 from transformers.generation import GenerationMixin
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import slice_logits_to_keep
-from transformers.utils.generic import can_return_tuple
+from transformers.utils.generic import can_return_tuple, is_flash_attention_requested
 from transformers.utils.output_capturing import capture_outputs
 
 from .modeling_causal import causal_bias, check_length, next_token_labels, token_positions
 from .modeling_checks import check_activation, check_pooling, check_probabilities, check_sizes, check_token_ids
 from .modeling_dropout import Dropout
+from .modeling_flash_attention import example_edges, flash_arguments
 from .modeling_heads import (
     ForMultipleChoice,
     ForQuestionAnswering,
@@ -137,6 +138,8 @@ class GptPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
+    _supports_flash_attn = True
+    example_edges = staticmethod(example_edges)
     _can_compile_fullgraph = True
     _no_split_modules = ["GptEmbeddings", "TransformerLayer"]  # noqa: RUF012 (transformers reads a list)
     _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
@@ -204,7 +207,10 @@ class GptModel(GptPreTrainedModel):
         past_length = 0 if past_key_values is None else past_key_values.get_seq_length()
         if position_ids is None or past_key_values is not None:
             check_length(inputs_embeds.shape[1], past_length, self.config.max_position_embeddings)
-        bias = causal_bias(self.config, inputs_embeds, attention_mask, position_ids, past_key_values)
+        if is_flash_attention_requested(self.config) and past_key_values is None:
+            bias, kwargs = flash_arguments(attention_mask, position_ids, kwargs)
+        else:
+            bias = causal_bias(self.config, inputs_embeds, attention_mask, position_ids, past_key_values)
         if position_ids is None:
             position_ids = token_positions(inputs_embeds, attention_mask, past_length)
         if use_cache is None:

@@ -14,6 +14,7 @@ from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils.generic import is_flash_attention_requested
 
 from .modeling_dropout import Dropout, draws_own_mask, dropped_attention_weights
 from .modeling_example_attention import Examples, example_attention, runs_example_by_example
@@ -108,9 +109,11 @@ class SelfAttention(nn.Module):
         if examples is not None and dropout and runs_example_by_example(qkv):
             context = example_attention(qkv, examples, heads=self.num_heads, scaling=self.scaling, dropout=dropout)
             return self.output(context), None
-        qkv = qkv.view(batch, seq, 3, self.num_heads, self.head_dim)
-        # Copied into the order that matrix products want once, not once for each of the three and again in the products.
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).contiguous().unbind()  # (batch, heads, seq, head_dim)
+        by_head = qkv.view(batch, seq, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
+        if not is_flash_attention_requested(self.config):  # whose kernels read the order that qkv has
+            # Copied into the order that matrix products want once, not once for each of the three and again in the products.
+            by_head = by_head.contiguous()
+        query, key, value = by_head.unbind()  # (batch, heads, seq, head_dim)
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx)  # (batch, heads, past + seq, head_dim)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)

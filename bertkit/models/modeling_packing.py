@@ -27,6 +27,20 @@ def example_ids(position_ids: torch.Tensor, attention_mask: torch.Tensor | None 
     return (starts & ~padding).cumsum(dim=1).masked_fill(padding, -1)
 
 
+def piece_begins(ids: torch.Tensor) -> torch.Tensor:
+    """Say where a row goes on with something else: another example, or padding.
+
+    Args:
+        ids: (batch, seq) as `example_ids` numbers them.
+
+    Returns:
+        (batch, seq) bool, True at the first position of each row as well.
+    """
+    begins = torch.ones(ids.shape, dtype=torch.bool, device=ids.device)
+    torch.ne(ids[:, 1:], ids[:, :-1], out=begins[:, 1:])
+    return begins
+
+
 def example_start_indices(position_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
     """Find where the examples start; on a GPU this waits for the device, so collators hand the indices over instead.
 

@@ -6,6 +6,8 @@ from typing import Literal
 
 from bertkit.training.batch_sizes import BatchSizes
 
+AttentionName = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4"]
+
 LENGTHS = ("training.max_steps", "training.num_train_epochs", "training.max_time")
 """The settings of which one says how long to train."""
 TRACKERS = ("tensorboard", "trackio", "wandb")
@@ -100,6 +102,10 @@ class TrainingArguments:
     """A checkpoint folder to go on from, or "auto": the newest one in `output_dir`, or a fresh start where there is none."""
     mixed_precision: Literal["no", "fp16", "bf16"] | None = None
     """Precision of the arithmetic; default: what Accelerate was launched with."""
+    attn_implementation: AttentionName | None = None
+    """How attention is computed, by its name in transformers; default: "sdpa". The flash attentions, for GPUs in half
+    precision, compute nothing between the examples that share a row; they are packages of their own, or come from the Hub by
+    the package `kernels`."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     torch_compile: bool = False

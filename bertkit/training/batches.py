@@ -11,7 +11,11 @@ from bertkit.data.keyed_random import keyed_bits
 
 Number = TypeVar("Number")
 
+FindEdges = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
+
 IGNORED_LABEL = -100
+EDGES = "cu_seq_lens_q"
+"""What a model with flash attention calls the edges of the examples, as transformers does."""
 
 
 class Evaluation(Protocol):
@@ -81,19 +85,30 @@ class MicroBatches(Dataset[dict[str, torch.Tensor]], Generic[Number]):
         batches: where they come from.
         bounds: places of the first example of a micro-batch and behind its last.
         progress: how far the training is at a micro-batch.
+        find_edges: `position_ids` and `attention_mask` of packed rows -> where their examples begin and end, for a model that
+            asks; else None.
     """
 
     def __init__(
-        self, batches: Batches, *, bounds: Callable[[Number], tuple[int, int]], progress: Callable[[Number], float]
+        self,
+        batches: Batches,
+        *,
+        bounds: Callable[[Number], tuple[int, int]],
+        progress: Callable[[Number], float],
+        find_edges: FindEdges | None = None,
     ) -> None:
         self.batches = batches
         self.bounds = bounds
         self.progress = progress
+        self.find_edges = find_edges
 
     def __getitem__(self, number: Number) -> dict[str, torch.Tensor]:
         start, stop = self.bounds(number)
-        batch = self.batches.batch(start, stop, self.progress(number))
-        return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in batch.items()}
+        arrays = self.batches.batch(start, stop, self.progress(number))
+        batch = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+        if self.find_edges is not None and "position_ids" in batch:
+            batch[EDGES] = self.find_edges(batch["position_ids"], batch.get("attention_mask"))
+        return batch
 
 
 def digest(batch: Mapping[str, torch.Tensor], label_counts: Mapping[str, str]) -> int:

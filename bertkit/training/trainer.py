@@ -20,11 +20,13 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
+from transformers.utils.generic import is_flash_attention_requested
 
 from bertkit.data.keyed_random import keyed_seed
 from bertkit.training.announcements import end_line, frozen_line, start_lines
 from bertkit.training.arguments import TrainingArguments
-from bertkit.training.batches import IGNORED_LABEL, Batches, MicroBatches, digest
+from bertkit.training.attention import set_attention
+from bertkit.training.batches import IGNORED_LABEL, Batches, FindEdges, MicroBatches, digest
 from bertkit.training.carried_state import CarriedState
 from bertkit.training.checkpointing import (
     TrainerState,
@@ -75,7 +77,7 @@ class Trainer:
 
     Raises:
         ValueError: no length of training was given, a batch too small for the processes, nothing left to train, a rate is to
-            be found for a run that had one, or a run is to go on with another optimizer.
+            be found for a run that had one, a run is to go on with another optimizer, or attention cannot be computed as asked.
     """
 
     def __init__(
@@ -183,6 +185,10 @@ class Trainer:
         self.learning_rate = 0.0
         self.has_said_frozen = False
 
+        set_attention(model, arguments.attn_implementation, precision=self.accelerator.mixed_precision)
+        # A model that asks where examples begin would have to wait for its device; here it is known on the host.
+        is_flash = is_flash_attention_requested(model.config)
+        self.find_edges: FindEdges | None = getattr(model, "example_edges", None) if is_flash else None
         if arguments.gradient_checkpointing:
             model.activation_checkpointing_enable()
         self.carried = CarriedState(model, num_rows=train_batches.carried_rows, accelerator=self.accelerator)
@@ -372,7 +378,12 @@ class Trainer:
         return float(self._add_up(torch.tensor(losses.read(), dtype=torch.float64))[0])
 
     def _all_micro_batches(self) -> MicroBatches[tuple[int, int]]:
-        return MicroBatches(self.train_batches, bounds=self.places.bounds_of, progress=self.places.progress_of)
+        return MicroBatches(
+            self.train_batches,
+            bounds=self.places.bounds_of,
+            progress=self.places.progress_of,
+            find_edges=self.find_edges,
+        )
 
     def _micro_batches(self, first_step: int) -> Iterator[dict[str, torch.Tensor]]:
         loader = DataLoader(

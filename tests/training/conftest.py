@@ -1,6 +1,7 @@
-"""The fixture of the Trainer's tests: real runs of a tiny BERT."""
+"""The fixtures of the Trainer's tests: real runs of a tiny BERT."""
 
 import pytest
+from accelerate.state import AcceleratorState
 
 from bertkit.cli import main
 
@@ -15,3 +16,15 @@ def run(pretrain_options, tmp_path_factory):
         return output_dir
 
     return pretrain
+
+
+@pytest.fixture
+def run_anew(run):
+    """Run as a process of its own does: Accelerate has one precision and one compiler a process."""
+
+    def pretrain(**settings):
+        AcceleratorState._reset_state()
+        return run(**settings)
+
+    yield pretrain
+    AcceleratorState._reset_state()

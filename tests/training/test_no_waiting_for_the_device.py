@@ -8,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bertkit.models import modeling_bert, modeling_linear_cross_entropy
 from bertkit.training.trainer import Trainer
+from tests import flash_kernels
 
 ASKING = {
     "_local_scalar_dense",
@@ -58,6 +59,13 @@ def asked(monkeypatch):
 def test_a_step_of_several_micro_batches_asks_nothing(run, asked, road):
     run(**road, **{"training.micro_batch_size": 3})
     assert asked == [Counter()] * 6
+
+
+@pytest.mark.parametrize("road", [{}, GPT], ids=["masked", "causal"])
+def test_neither_does_flash_attention_ask_where_examples_begin(run_anew, asked, road, monkeypatch):
+    calls = flash_kernels.install(monkeypatch)
+    run_anew(**road, **{"training.attn_implementation": "flash_attention_2", "training.mixed_precision": "bf16"})
+    assert asked == [Counter()] * 6 and calls["sequences"] > 6
 
 
 def test_the_policy_to_skip_steps_asks_for_the_norm_of_each(run, asked):

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from transformers import modeling_utils
 
@@ -14,15 +13,8 @@ EVERY_STEP = {"training.logging_steps": 1}
 
 
 @pytest.fixture
-def run(run):
-    """A function that runs as a process of its own does: Accelerate has one precision and one compiler a process."""
-
-    def run_anew(**settings):
-        AcceleratorState._reset_state()
-        return run(**settings)
-
-    yield run_anew
-    AcceleratorState._reset_state()
+def run(run_anew):
+    return run_anew
 
 
 @pytest.fixture
