@@ -11,6 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+BLOCK = (
+    256,
+    2048,
+)  # positions whose vocabulary is scored at once, on CPUs and GPUs; or fewer, or one and a half times as many
 LABELLED = 0.15  # of the tokens: Devlin et al. 2019, section 3.1
 FORWARD_AND_BACKWARD = 3  # a product is three: of the outputs, to the inputs, to the weights
 VOCAB_SIZE = 30522
@@ -20,7 +24,7 @@ STEPS, BATCH_SIZE, LONG = 1_000_000, 256, 512
 SHORT, SHORT_SHARE = 128, 0.9  # "90 % of the steps" are of 128 tokens
 
 GIGA = 1e9
-FILLED = 0.7  # of a GPU's memory: measured on CPUs, a step takes up to 1.4 times what is counted
+FILLED = 0.7  # of a GPU's memory: measured on CPUs, a step takes about 1.4 times what is counted
 
 Sharing = Literal["ddp", "fsdp2"]
 SHARING: tuple[Sharing, ...] = ("ddp", "fsdp2")
@@ -96,6 +100,8 @@ class Memory:
     buckets: float
     """The gradients once more, laid out as DDP sends them."""
     activations: float
+    head: float
+    """The gradient of the output layer, which is computed with the loss, and a block of scores."""
 
     @property
     def state(self) -> float:
@@ -104,8 +110,8 @@ class Memory:
 
     @property
     def total(self) -> float:
-        """The most that is there at a time: gradients come as activations go."""
-        return self.state + max(self.activations + self.copies, self.gradients)
+        """The most that is there at a time: gradients come as activations go, but for those of the output layer."""
+        return self.state + max(self.activations + self.head + self.copies, self.gradients)
 
 
 def memory_of_step(
@@ -131,7 +137,9 @@ def memory_of_step(
     """
     share = num_parameters(config) / (processes if sharing == "fsdp2" else 1)
     in_bfloat16 = 0 if on_cpu else share - config.max_position_embeddings * config.hidden_size
-    scores = LABELLED * length * config.vocab_size * 4  # and their logarithms and gradient, of which one is kept
+    block = min(BLOCK[0] if on_cpu else BLOCK[1], LABELLED * length * rows)
+    of_score = 4 if on_cpu else 2 + 4 + 2  # becomes its gradient in place; or with both in bfloat16 beside it
+    head = 4 * config.vocab_size * config.hidden_size if rows else 0
     kept = activations_of_row(config, length, checkpointing=checkpointing, on_cpu=on_cpu)
     return Memory(
         weights=4 * share,
@@ -139,7 +147,8 @@ def memory_of_step(
         moments=8 * share,
         copies=2 * in_bfloat16,
         buckets=4 * share if sharing == "ddp" else 0,
-        activations=rows * (kept + 2 * scores),
+        activations=rows * kept,
+        head=head + block * config.vocab_size * of_score,
     )
 
 
@@ -167,7 +176,7 @@ def activations_of_row(config: Any, length: int, *, checkpointing: bool = False,
     last = attention + LABELLED * (weights + behind)
     kept = layers * 4 * hidden + layer if checkpointing else (layers - 1) * layer + last
     embedded = (mask + 4) * hidden
-    head = LABELLED * (size * 4 * hidden + 4 * config.vocab_size)
+    head = LABELLED * (size * 3 + 4) * hidden  # the last is the gradient to what the output layer reads
     bias = 0 if on_cpu else 2 * length  # of the scores, which keeps packed examples apart
     return length * (embedded + kept + head + bias)
 
