@@ -2,7 +2,8 @@
 
 The loss of one prediction is differentiated by the vectors of the tokens before it. Where the norm falls by a constant factor a
 step, as in Elman's network, what lies a sentence back can teach the model nothing: the vanishing gradient of Hochreiter 1991
-and Bengio et al. 1994, https://doi.org/10.1109/72.279181, which the LSTM's cell was made against and attention sidesteps.
+and Bengio et al. 1994, https://doi.org/10.1109/72.279181, which the LSTM's cell was made against and attention sidesteps. In
+some windows it grows instead, and explodes: a median does not see them, and a mean may see nothing else.
 """
 
 from collections.abc import Sequence
@@ -34,8 +35,8 @@ def gradient_reach(
         quiet: no progress bar.
 
     Returns:
-        (length,) float64: the norm of the loss's gradient by the vector of the token at distance 1, 2, 3, ... from the
-        predicted one, averaged over the windows.
+        (windows, length) float64: the norm of the loss's gradient by the vector of the token at distance 1, 2, 3, ... from the
+        predicted one.
 
     Raises:
         ValueError: no text has length + 1 tokens.
@@ -49,7 +50,7 @@ def gradient_reach(
         np.array([np.asarray(texts[text][start : start + length + 1], dtype=np.int64) for text, start in places])
     )
     at_once = max(LOGITS_AT_ONCE // (model.config.vocab_size * length), 1)
-    total = torch.zeros(length, dtype=torch.float64)
+    norms = []
     embed = model.get_input_embeddings()
     for rows in tqdm(windows.split(at_once), desc="differentiating", unit="batch", disable=quiet):
         rows = rows.to(model.device)
@@ -58,5 +59,5 @@ def gradient_reach(
             logits = model(inputs_embeds=vectors, use_cache=False).logits[:, -1]  # (rows, vocab)
             loss = F.cross_entropy(logits.float(), rows[:, -1], reduction="sum")
             [gradient] = torch.autograd.grad(loss, vectors)
-        total += gradient.double().norm(dim=-1).sum(0).flip(0).cpu()
-    return (total / len(windows)).numpy()
+        norms.append(gradient.double().norm(dim=-1).flip(1).cpu())
+    return torch.cat(norms).numpy()

@@ -172,6 +172,8 @@ def _minimal_pairs(evaluated: Evaluated) -> list[str]:
 
 
 def _gradient_reach(evaluated: Evaluated) -> list[str]:
+    import numpy as np
+
     from bertkit.data.arguments import DataArguments
     from bertkit.evaluation.gradient_reach import gradient_reach
 
@@ -179,9 +181,13 @@ def _gradient_reach(evaluated: Evaluated) -> list[str]:
     model = evaluated.model(evaluated.auto_class)
     length = _context(evaluated, model) or 128
     norms = gradient_reach(model, _documents(store), length=length, quiet=evaluated.quiet)
+    reaches = [typical(norms, axis=0) for typical in (np.median, np.mean)]
     distances = [2**power for power in range(length.bit_length()) if 2**power <= length]
-    lines = [f"{_describe(store, evaluated.options.input)}; windows of {length}", "distance   gradient"]
-    return [*lines, *(f"{distance:>8}   {norms[distance - 1] / norms[0]:.1e}" for distance in distances)]
+    lines = [f"{_describe(store, evaluated.options.input)}; windows of {length}", "distance    median      mean"]
+    for distance in distances:
+        relative = (f"{reach[distance - 1] / reach[0]:>10.1e}" for reach in reaches)
+        lines.append(f"{distance:>8}{''.join(relative)}")
+    return lines
 
 
 def _translation(evaluated: Evaluated) -> list[str]:
