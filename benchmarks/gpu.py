@@ -67,6 +67,8 @@ def main() -> None:
     if arguments.device == "cuda" and not torch.cuda.is_available():
         print(NO_GPU, file=sys.stderr)
         raise SystemExit(2)
+    if arguments.attn_implementation != "sdpa" and (arguments.precision == "no" or arguments.device == "cpu"):
+        parser.error(f"--attn_implementation {arguments.attn_implementation} needs a GPU and --precision bf16")
     if arguments.side:
         train_side(arguments)
         return
@@ -87,7 +89,7 @@ def main() -> None:
     results = {work: compare(work, rounds, arguments, peak) for work, rounds in turns.items()}
     print(format_table(results))
     said = f"peak {peak:g} TFLOP/s" if peak else "peak unknown: give --peak_tflops for the utilisation"
-    print(f"{device}, {said}; torch {torch.__version__}")
+    print(f"{device}, {said}; {arguments.attn_implementation}; torch {torch.__version__}")
     if arguments.output:
         names = (
             "preset",

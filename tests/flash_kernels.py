@@ -7,6 +7,8 @@ import torch
 import transformers.modeling_flash_attention_utils as interface
 from transformers import PreTrainedModel
 
+from bertkit.training import attention
+
 
 def flash_attn_varlen_func(
     q,
@@ -59,8 +61,12 @@ def flash_attn_func(q, k, v, dropout_p=0.0, softmax_scale=None, causal=False, de
     return context.view(q.shape)
 
 
-def install(monkeypatch):
+def install(monkeypatch, dropouts=None):
     """Let transformers find these functions where it looks for the package's.
+
+    Args:
+        monkeypatch: undoes it.
+        dropouts: a list that gets the dropout of every call.
 
     Returns:
         How often each was called, by name, from now on.
@@ -68,9 +74,12 @@ def install(monkeypatch):
     calls = {"rows": 0, "sequences": 0}
 
     def count(name, function):
-        def counted(*args, **kwargs):
+        def counted(q, *args, **kwargs):
             calls[name] += 1
-            return function(*args, **kwargs)
+            if dropouts is not None:
+                dropouts.append(kwargs["dropout_p"])
+            assert q.dtype == (torch.bfloat16 if torch.is_autocast_enabled("cpu") else q.dtype)
+            return function(q, *args, **kwargs)
 
         counted.__wrapped__ = function  # transformers reads the arguments
         return counted
@@ -80,5 +89,6 @@ def install(monkeypatch):
         interface, "_lazy_imports", lambda *args, **kwargs: (*functions, interface._pad_input, interface._unpad_input)
     )
     monkeypatch.setattr(interface, "_loaded_implementation", None)
+    monkeypatch.setattr(attention, "refuse_device", lambda setting, device: None)
     monkeypatch.setattr(PreTrainedModel, "_flash_attn_can_dispatch", lambda self, *args, **kwargs: True)
     return calls

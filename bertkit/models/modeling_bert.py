@@ -39,7 +39,7 @@ from .modeling_linear import Linear
 from .modeling_linear_cross_entropy import scores_and_loss
 from .modeling_losses import cross_entropy
 from .modeling_neighbours import neighbour_queries_and_keys, sine_positions
-from .modeling_packing import attention_bias, first_positions, states_at
+from .modeling_packing import attention_bias, first_positions, score_dtype, states_at
 
 # Taken from **kwargs, because transformers' Trainer counts every argument of forward with "label" in its name among the
 # labels a batch must have, and evaluates without a loss where one is absent.
@@ -270,7 +270,7 @@ class BertEncoderModel(BertEncoderPreTrainedModel):
             attention_mask: (batch, seq) 1 at tokens, 0 at padding. None: nothing is padded.
             token_type_ids: (batch, seq) segments. None: all 0.
             position_ids: (batch, seq) or (1, seq) positions in the example. An example starts at every 0 that is not
-                padding, and no token sees another example. None: every row is one example.
+                padding, and no token sees another example; none may have padding inside. None: every row is one example.
             inputs_embeds: (batch, seq, hidden) token embeddings, instead of input_ids.
             example_starts: (examples,) flat indices into (batch * seq) of the first tokens, which spare a GPU the wait
                 for counting them; may be padded at the end with 0.
@@ -291,12 +291,10 @@ class BertEncoderModel(BertEncoderPreTrainedModel):
         hidden_states = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
         if position_ids is not None:
             position_ids = position_ids.expand(hidden_states.shape[:2])
-        device = hidden_states.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_states.dtype
         if is_flash_attention_requested(self.config):
-            bias, kwargs = flash_arguments(attention_mask, position_ids, kwargs)
+            bias, kwargs = flash_arguments(hidden_states.shape[:2], attention_mask, position_ids, kwargs)
         else:
-            bias = attention_bias(attention_mask, position_ids, dtype)
+            bias = attention_bias(attention_mask, position_ids, score_dtype(hidden_states))
         starts = None
         if self.pooler is not None:
             starts = first_positions(hidden_states, attention_mask, position_ids, example_starts)

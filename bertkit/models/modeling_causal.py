@@ -12,13 +12,7 @@ from transformers.cache_utils import Cache
 from transformers.masking_utils import create_causal_mask
 
 from .modeling_losses import IGNORED
-from .modeling_packing import example_ids
-
-
-def score_dtype(hidden_states: torch.Tensor) -> torch.dtype:
-    """Return the floating type of attention scores, which autocast may have changed."""
-    device = hidden_states.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_states.dtype
+from .modeling_packing import example_ids, score_dtype
 
 
 def check_length(seq: int, past_length: int | torch.Tensor, max_position_embeddings: int) -> None:

@@ -32,24 +32,35 @@ def example_edges(position_ids: torch.Tensor, attention_mask: torch.Tensor | Non
 
 
 def flash_arguments(
-    attention_mask: torch.Tensor | None, position_ids: torch.Tensor | None, given: Mapping[str, Any]
+    shape: torch.Size,
+    attention_mask: torch.Tensor | None,
+    position_ids: torch.Tensor | None,
+    given: Mapping[str, Any],
 ) -> tuple[torch.Tensor | None, dict[str, Any]]:
     """Say what flash attention takes in place of a bias of the scores.
 
     Args:
+        shape: (batch, seq).
         attention_mask: (batch, seq) 1 at tokens, 0 at padding.
-        position_ids: (batch, seq) positions that restart at 0 with every example; None where a row is one example.
+        position_ids: (batch, seq) or (1, seq) positions that restart at 0 with every example; None where a row is one example.
         given: arguments on their way to the attention function, maybe with the edges among them.
 
     Returns:
         The mask of padded rows, whose padding transformers takes out, or None; and the arguments, for packed rows with the
         edges and the width of a row, than which no example is longer.
+
+    Raises:
+        ValueError: the mask is a bias of scores, which there are none to add to.
     """
+    if attention_mask is not None and attention_mask.dim() != 2:
+        raise ValueError(
+            f"flash attention takes an attention_mask (batch, seq) and not one of shape {tuple(attention_mask.shape)}; give "
+            'position_ids that restart with every example, or take attn_implementation "sdpa"'
+        )
     if position_ids is None:
         return attention_mask, dict(given)
     edges = given.get("cu_seq_lens_q")
     if edges is None:
-        edges = example_edges(position_ids, attention_mask)
-    width = position_ids.shape[1]
-    lengths = {"cu_seq_lens_q": edges, "cu_seq_lens_k": edges, "max_length_q": width, "max_length_k": width}
+        edges = example_edges(position_ids.expand(shape), attention_mask)
+    lengths = {"cu_seq_lens_q": edges, "cu_seq_lens_k": edges, "max_length_q": shape[1], "max_length_k": shape[1]}
     return None, {**lengths, **given}

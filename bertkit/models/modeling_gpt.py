@@ -188,7 +188,7 @@ class GptModel(GptPreTrainedModel):
             input_ids: (batch, seq) token ids.
             attention_mask: (batch, past + seq) 1 at tokens, 0 at padding, on either side. None: nothing is padded.
             position_ids: (batch, seq) or (1, seq) positions in the example. Without a cache, an example starts at every 0 that
-                is not padding, and no token sees another example. None: every row is one example.
+                is not padding, and no token sees another example; none may have padding inside. None: every row is one example.
             past_key_values: cache of the rows so far, to which these tokens are added.
             inputs_embeds: (batch, seq, hidden) token embeddings, instead of input_ids.
             use_cache: return a cache to go on from. None: `config.use_cache`, but not in training.
@@ -208,7 +208,7 @@ class GptModel(GptPreTrainedModel):
         if position_ids is None or past_key_values is not None:
             check_length(inputs_embeds.shape[1], past_length, self.config.max_position_embeddings)
         if is_flash_attention_requested(self.config) and past_key_values is None:
-            bias, kwargs = flash_arguments(attention_mask, position_ids, kwargs)
+            bias, kwargs = flash_arguments(inputs_embeds.shape[:2], attention_mask, position_ids, kwargs)
         else:
             bias = causal_bias(self.config, inputs_embeds, attention_mask, position_ids, past_key_values)
         if position_ids is None:

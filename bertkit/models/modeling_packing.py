@@ -60,6 +60,12 @@ def example_start_indices(position_ids: torch.Tensor, attention_mask: torch.Tens
     return starts.flatten().nonzero().squeeze(1)
 
 
+def score_dtype(hidden_states: torch.Tensor) -> torch.dtype:
+    """Return the floating type of attention scores, which autocast may have changed."""
+    device = hidden_states.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_states.dtype
+
+
 def attention_bias(
     attention_mask: torch.Tensor | None, position_ids: torch.Tensor | None, dtype: torch.dtype
 ) -> torch.Tensor | None:

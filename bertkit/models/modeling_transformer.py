@@ -28,12 +28,12 @@ from transformers.modeling_outputs import (
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .modeling_causal import causal_bias, check_length, score_dtype, token_positions
+from .modeling_causal import causal_bias, check_length, token_positions
 from .modeling_checks import check_activation, check_probabilities, check_sizes, check_token_ids
 from .modeling_dropout import Dropout, draws_own_mask
 from .modeling_layers import FeedForward, SelfAttention, TransformerLayer, eager_attention
 from .modeling_linear import Linear
-from .modeling_packing import attention_bias
+from .modeling_packing import attention_bias, score_dtype
 from .modeling_padding import untrained_token
 from .modeling_seq2seq import EncoderDecoder, ForConditionalGeneration
 

@@ -9,6 +9,7 @@ from accelerate.utils import send_to_device
 from torch import nn
 from tqdm import tqdm
 
+from bertkit.training.attention import edge_finder
 from bertkit.training.batches import Batches, Evaluation, MicroBatches
 from bertkit.training.carried_state import CarriedState
 
@@ -81,7 +82,8 @@ def add_up_batches(
         number = min(number * processes + rank, num_batches - 1)
         return number * batch_size, min((number + 1) * batch_size, len(batches))
 
-    micro_batches = MicroBatches(batches, bounds=bounds, progress=lambda number: 1.0)
+    find_edges = edge_finder(accelerator.unwrap_model(model))
+    micro_batches = MicroBatches(batches, bounds=bounds, progress=lambda number: 1.0, find_edges=find_edges)
     hidden = quiet or not accelerator.is_main_process
     for number in tqdm(range(rounds), desc="evaluating", unit="batch", leave=False, disable=hidden):
         batch = send_to_device(micro_batches[number], accelerator.device)

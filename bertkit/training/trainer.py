@@ -20,13 +20,12 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
-from transformers.utils.generic import is_flash_attention_requested
 
 from bertkit.data.keyed_random import keyed_seed
 from bertkit.training.announcements import end_line, frozen_line, start_lines
 from bertkit.training.arguments import TrainingArguments
-from bertkit.training.attention import set_attention
-from bertkit.training.batches import IGNORED_LABEL, Batches, FindEdges, MicroBatches, digest
+from bertkit.training.attention import edge_finder, set_attention
+from bertkit.training.batches import IGNORED_LABEL, Batches, MicroBatches, digest
 from bertkit.training.carried_state import CarriedState
 from bertkit.training.checkpointing import (
     TrainerState,
@@ -185,10 +184,13 @@ class Trainer:
         self.learning_rate = 0.0
         self.has_said_frozen = False
 
-        set_attention(model, arguments.attn_implementation, precision=self.accelerator.mixed_precision)
-        # A model that asks where examples begin would have to wait for its device; here it is known on the host.
-        is_flash = is_flash_attention_requested(model.config)
-        self.find_edges: FindEdges | None = getattr(model, "example_edges", None) if is_flash else None
+        set_attention(
+            model,
+            arguments.attn_implementation,
+            precision=self.accelerator.mixed_precision,
+            device=self.accelerator.device,
+        )
+        self.find_edges = edge_finder(model)
         if arguments.gradient_checkpointing:
             model.activation_checkpointing_enable()
         self.carried = CarriedState(model, num_rows=train_batches.carried_rows, accelerator=self.accelerator)

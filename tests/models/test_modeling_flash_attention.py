@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertkit.models import FAMILIES
+from bertkit.models import FAMILIES, modeling_flash_attention
 from bertkit.models.modeling_flash_attention import example_edges, flash_arguments
 from bertkit.models.modeling_packing import attention_bias
 from tests import flash_kernels
@@ -25,6 +25,7 @@ POSITIONS = torch.tensor(
 IS_TOKEN = torch.tensor([[1] * 10, [1] * 7 + [0] * 3, [1] * 10])
 LAYOUTS = {
     "packed": {"position_ids": POSITIONS, "attention_mask": IS_TOKEN},
+    "packed alike": {"position_ids": POSITIONS[:1]},
     "padded": {"attention_mask": IS_TOKEN},
     "padded on the left": {"attention_mask": IS_TOKEN.flip(1)},
     "whole": {},
@@ -43,8 +44,9 @@ def real_states(outputs, is_token):
 
 @every_head
 @pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("recomputes", [False, True])
 def test_states_and_gradients_at_tokens_are_those_of_eager_attention(
-    small_model, small_batch, calls, family, head, layout
+    small_model, small_batch, calls, family, head, layout, recomputes
 ):
     rows = {"input_ids": small_batch("AutoModel")["input_ids"], **LAYOUTS[layout]}
     is_token = LAYOUTS[layout].get("attention_mask", torch.ones(3, 10))
@@ -53,25 +55,49 @@ def test_states_and_gradients_at_tokens_are_those_of_eager_attention(
     results = []
     for implementation in ("eager", FLASH):
         model = small_model(family, head, implementation).double().train()
+        if recomputes:
+            model.activation_checkpointing_enable()
         states = real_states(model(**rows, output_hidden_states=True), is_token)
         (states[-1] * torch.linspace(-1, 1, 32, dtype=torch.float64)).sum().backward()
         gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
         results.append((states, gradients))
     torch.testing.assert_close(results[1], results[0], atol=1e-10, rtol=1e-8)
     asked = "rows" if layout == "whole" else "sequences"
-    assert calls == {"rows": 0, "sequences": 0, asked: 2}  # once a layer
+    assert calls == {"rows": 0, "sequences": 0, asked: 4 if recomputes else 2}  # once a layer, or twice
 
 
 @every_head
-def test_edges_that_were_handed_over_are_those_that_are_found(small_model, small_batch, calls, family, head):
+def test_edges_that_are_handed_over_are_taken_and_none_are_looked_for(
+    small_model, small_batch, calls, family, head, monkeypatch
+):
     rows = {"input_ids": small_batch("AutoModel")["input_ids"], **LAYOUTS["packed"]}
     if head == "AutoModelForMultipleChoice":
         rows["choice_examples"] = torch.tensor([[0, 1], [2, 0]])
-    model = small_model(family, head, FLASH)
+    model, edges = small_model(family, head, FLASH), example_edges(POSITIONS, IS_TOKEN)
     found = model(**rows, output_hidden_states=True).hidden_states
-    edges = example_edges(POSITIONS, IS_TOKEN)
+    monkeypatch.setattr(modeling_flash_attention, "example_edges", None)
     handed_over = model(**rows, cu_seq_lens_q=edges, output_hidden_states=True).hidden_states
     torch.testing.assert_close(handed_over, found, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt"])
+def test_the_kernels_compute_in_half_precision_and_drop_weights_in_training_alone(small_model, family, monkeypatch):
+    dropouts = []
+    flash_kernels.install(monkeypatch, dropouts)
+    model = small_model(family, "AutoModel", FLASH, attention_probs_dropout_prob=0.25)
+    with torch.autocast("cpu", torch.bfloat16):
+        model.train()(input_ids=torch.ones(3, 10, dtype=torch.long), **LAYOUTS["packed"])
+        model.eval()(input_ids=torch.ones(3, 10, dtype=torch.long), **LAYOUTS["packed"])
+    assert dropouts == [0.25, 0.25, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt"])
+def test_a_bias_of_the_scores_is_refused(small_model, calls, family):
+    message = r"takes an attention_mask \(batch, seq\) and not one of shape \(3, 1, 10, 10\); give position_ids"
+    with pytest.raises(ValueError, match=message):
+        small_model(family, "AutoModel", FLASH)(
+            input_ids=torch.ones(3, 10, dtype=torch.long), attention_mask=torch.zeros(3, 1, 10, 10)
+        )
 
 
 @pytest.mark.parametrize("norm_first", [False, True])
@@ -115,4 +141,4 @@ def test_lengths_made_for_transformers_models_are_left_as_they_are():
         "max_length_q": 3,
         "max_length_k": 3,
     }
-    assert flash_arguments(None, torch.tensor([[0, 1, 2, 0, 1]]), made) == (None, made)
+    assert flash_arguments(torch.Size([1, 5]), None, torch.tensor([[0, 1, 2, 0, 1]]), made) == (None, made)

@@ -19,12 +19,18 @@ def run(pretrain_options, tmp_path_factory):
 
 
 @pytest.fixture
-def run_anew(run):
-    """Run as a process of its own does: Accelerate has one precision and one compiler a process."""
+def forget_precision():
+    """Return a function that lets Accelerate choose anew, which has one precision and one compiler a process."""
+    yield AcceleratorState._reset_state
+    AcceleratorState._reset_state()
+
+
+@pytest.fixture
+def run_anew(run, forget_precision):
+    """Run as a process of its own does."""
 
     def pretrain(**settings):
-        AcceleratorState._reset_state()
+        forget_precision()
         return run(**settings)
 
-    yield pretrain
-    AcceleratorState._reset_state()
+    return pretrain
