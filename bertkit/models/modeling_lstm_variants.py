@@ -16,6 +16,7 @@ In float32 on CPUs the products are oneDNN's, as those of `nn.LSTM` are; see `Li
 """
 
 import math
+from functools import cache
 from typing import Any
 
 import torch
@@ -301,6 +302,23 @@ class CoupledLstm(LstmVariant):
         self.reset_parameters()
 
 
+def _has_no_kernel_under_autocast(inputs: torch.Tensor | PackedSequence) -> bool:
+    """Return whether autocast would have oneDNN run an LSTM in half precision on a CPU for which it has none, and fail."""
+    device = (inputs.data if isinstance(inputs, PackedSequence) else inputs).device.type
+    if device != "cpu" or not torch.is_autocast_enabled("cpu") or not HAS_ONEDNN:
+        return False
+    return not _runs_in_half(torch.get_autocast_dtype("cpu"))
+
+
+@cache
+def _runs_in_half(dtype: torch.dtype) -> bool:
+    """Return whether oneDNN computes in a half precision on this processor, as torch asks it."""
+    is_bfloat16 = dtype == torch.bfloat16
+    return bool(
+        torch.ops.mkldnn._is_mkldnn_bf16_supported() if is_bfloat16 else torch.ops.mkldnn._is_mkldnn_fp16_supported()
+    )
+
+
 class Lstm(nn.LSTM):
     """`nn.LSTM` that is quicker on CPUs over sequences of several lengths, for which torch has no kernel but single steps."""
 
@@ -311,6 +329,10 @@ class Lstm(nn.LSTM):
 
     def forward(self, inputs: Any, state: Any = None) -> Any:
         """Run the layers; arguments and results are those of `nn.LSTM`."""
+        if _has_no_kernel_under_autocast(inputs):
+            dtype = self.weight_ih_l0.dtype
+            with torch.autocast("cpu", enabled=False):
+                return self(inputs.to(dtype), None if state is None else tuple(part.to(dtype) for part in state))
         if not isinstance(inputs, PackedSequence) or not self._has_recurrence(inputs):
             return super().forward(inputs, state)
         batch_sizes = inputs.batch_sizes.tolist()
