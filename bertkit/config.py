@@ -257,16 +257,31 @@ def value_of(key: str, arguments: Sequence[str], default: str) -> str:
     """
     value = default
     for path in config_files(arguments):
-        content: Any = load_yaml(find_recipe(path))
-        for part in key.split("."):
-            content = content.get(part) if isinstance(content, Mapping) else None
-        value = value if content is None else str(content)
+        value = _inside(load_yaml(find_recipe(path)), key.split("."), value)
     for argument, following in pairwise([*arguments, ""]):
-        if argument == f"--{key}":
-            value = following
-        elif argument.startswith(f"--{key}="):
-            value = argument.partition("=")[2]
+        option, equals, given = argument.partition("=")
+        given = given if equals else following
+        if option == f"--{key}":
+            value = given
+        elif option.startswith("--") and key.startswith(f"{option[2:]}."):
+            # A whole section at once, which takes the place of what the recipe says of it.
+            value = _inside(_mapping_of(given), key.removeprefix(f"{option[2:]}.").split("."), default)
     return value
+
+
+def _inside(content: Any, parts: Sequence[str], default: str) -> str:
+    """Return what lies at the end of a path through mappings; `default` if it does not lead there, or to null."""
+    for part in parts:
+        content = content.get(part) if isinstance(content, Mapping) else None
+    return default if content is None else str(content)
+
+
+def _mapping_of(text: str) -> Any:
+    """Return the section that an argument spells out in YAML or JSON; None if it is neither, of which the parser will tell."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return None
 
 
 def overrule(arguments: Sequence[str], *alternatives: Sequence[str]) -> list[str]:

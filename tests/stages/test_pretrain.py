@@ -102,12 +102,15 @@ def masked_lm(pretrain):
     return pretrain(**road("bert"), **{"objective.next_sentence": "false", "training.max_steps": 1}) / "last"
 
 
+@pytest.mark.parametrize("spelt", ["as a setting", "as a whole section"])
 def test_a_checkpoint_on_the_command_line_takes_the_place_of_the_recipes_size_and_brings_its_tokenizer(
-    pretrain, masked_lm, tmp_path
+    pretrain, masked_lm, tmp_path, spelt
 ):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("model: {family: bert, preset: mini}\nobjective: {name: masked, next_sentence: false}\n")
     change = {**from_checkpoint("bert", masked_lm), "objective.name": None, "tokenizer": None, "training.max_steps": 1}
+    if spelt == "as a whole section":
+        change = {**change, "model.from": None, "model": json.dumps({"from": str(masked_lm)})}
     trained = load_model(pretrain(config=recipe, **change) / "last", "AutoModelForMaskedLM")
     assert trained.config == load_model(masked_lm, "AutoModelForMaskedLM").config
 
