@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 from corpus import prepare
 from peer_examples import PEER_EXAMPLES
+from scaling_arithmetic import flops_per_token
 from trainers import BLOCK_SIZE, train_bertkit, train_transformers
 from turns import Figures, Meter, option_parser, take_turns, verdict
 
@@ -108,22 +109,48 @@ def compare(work: str, rounds: list[dict[str, Figures]], size: str) -> dict[str,
     results |= {"ratio": statistics.median(ratios), "ratios": ratios}
     for side in SIDES:
         turns = [figures[side] for figures in rounds]
-        tokens = sum(turn.tokens for turn in turns)
+        tokens, positions = sum(turn.tokens for turn in turns), sum(turn.positions for turn in turns)
+        labels = sum(turn.labels for turn in turns)
         results[side] = {
             "tokens_per_cpu_second": statistics.median(turn.speed for turn in turns),
-            "padding_share": 1 - tokens / sum(turn.positions for turn in turns),
-            "labels_per_token": sum(turn.labels for turn in turns) / tokens,
+            "padding_share": 1 - tokens / positions,
+            "labels_per_token": labels / tokens,
+            "flops_per_token": positions
+            / tokens
+            * flops_per_position(side, SIZES[size], sum(turn.pairs for turn in turns) / positions, labels / positions),
             "rounds": [asdict(turn) for turn in turns],
         }
     return results
+
+
+def flops_per_position(side: str, size: Size, length: float, labelled: float) -> float:
+    """Count the operations of a position, padding or not: transformers scores the vocabulary everywhere, bertkit at labels."""
+    from bertkit.models import build_config
+
+    config = build_config("bert", "mini", **shape_of(size))
+    if side == "transformers":
+        return flops_per_token(config, length, labelled=1, trims=False).total
+    return flops_per_token(config, length, labelled=labelled).total
+
+
+def shape_of(size: Size) -> dict[str, int]:
+    """Return a size as settings of a configuration."""
+    return {
+        "vocab_size": size.vocab_size,  # a text may be too small for a tokenizer of as many
+        "hidden_size": size.hidden,
+        "num_hidden_layers": size.layers,
+        "num_attention_heads": size.heads,
+        "intermediate_size": 4 * size.hidden,
+    }
 
 
 def format_table(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Lay the results out as a Markdown table."""
     rows = [
         "| work | transformers, tokens per CPU-second | bertkit | ratio (lowest to highest round) | goal "
-        "| padding: transformers | bertkit | labels per 100 tokens: transformers | bertkit |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| padding: transformers | bertkit | labels per 100 tokens: transformers | bertkit "
+        "| MFLOP per real token: transformers | bertkit |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for result in results.values():
         peer, ours = result["transformers"], result["bertkit"]
@@ -135,6 +162,7 @@ def format_table(results: Mapping[str, Mapping[str, Any]]) -> str:
             verdict(result["ratio"], result["goal"]),
             *(f"{100 * side['padding_share']:.1f} %" for side in (peer, ours)),
             *(f"{100 * side['labels_per_token']:.1f}" for side in (peer, ours)),
+            *(f"{side['flops_per_token'] / 1e6:.1f}" for side in (peer, ours)),
         ]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
@@ -149,14 +177,7 @@ def train_side(side: str, work: Work, size: Size, folder: Path, meter: Meter) ->
 
     tokenizer = load_tokenizer(folder / "tokenizer")
     text = folder / f"{work.text}.txt"
-    shape = {
-        "vocab_size": size.vocab_size,  # a text may be too small for a tokenizer of as many
-        "hidden_size": size.hidden,
-        "num_hidden_layers": size.layers,
-        "num_attention_heads": size.heads,
-        "intermediate_size": 4 * size.hidden,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
+    shape = {**shape_of(size), "pad_token_id": tokenizer.pad_token_id}
     if side == "bertkit":
         objective = MaskedObjective(MaskedArguments(block_size=BLOCK_SIZE, next_sentence=work.next_sentence), tokenizer)
         model = build_model(build_config("bert", "mini", **shape), objective.auto_class)

@@ -148,6 +148,10 @@ rounds. Collating counts; preparing the data, evaluation and saving do not. Text
   so there is next to no padding on either side.
 - *Pairs of sentences*: for transformers two sentences a pair, as most tutorials do; bertkit trains as in the line above.
 
+Padding, labels and operations do not depend on the machine. The operations are those of all matrix products, forward and
+backward, as each side computes them, padding included, by real token: the ratio of the two is what less arithmetic gives, and
+the rest of the ratio of the speeds is how the arithmetic is done.
+
 {render_circumstances(result["measured"])}
 """
 

@@ -67,12 +67,12 @@ class Flops:
         return self.linear + self.scores + self.head
 
 
-def flops_per_token(config: Any, length: int, *, labelled: float = LABELLED, trims: bool = True) -> Flops:
+def flops_per_token(config: Any, length: float, *, labelled: float = LABELLED, trims: bool = True) -> Flops:
     """Count the multiplications and additions of forward and backward, by token.
 
     Args:
         config: of bert or gpt; a causal model's half of the scores that nobody sees is not counted.
-        length: tokens that see each other: of a full row.
+        length: tokens that see each other: of a full row; of rows of several lengths, the mean over their tokens.
         labelled: share of the tokens whose vocabulary is scored.
         trims: in the last layer only the labelled tokens pass what is behind the attention, as in bertkit's bert.
     """

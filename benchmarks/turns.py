@@ -33,6 +33,8 @@ class Figures:
     """Those that are no padding."""
     positions: int = 0
     """Tokens and padding that went through the model, where both are counted."""
+    pairs: int = 0
+    """Positions times positions of their rows: the scores that a head of attention computes."""
     labels: int = 0
     """What was predicted, where it is counted."""
     peak_bytes: int = 0
@@ -283,7 +285,9 @@ class Meter:
         batch = collate()
         if self.turn is not None:
             labels = batch["shift_labels" if "shift_labels" in batch else "labels"]
-            self.turn.positions += batch["input_ids"].shape[0] * batch["input_ids"].shape[1]
+            number, length = batch["input_ids"].shape
+            self.turn.positions += number * length
+            self.turn.pairs += number * length**2
             self.turn.tokens += int(batch["attention_mask"].sum())
             self.turn.labels += int((labels != -100).sum())
         return batch
