@@ -79,7 +79,7 @@ KEYS = ["output_dir", "tokenizer", "data.train", "data.eval_fraction", "data.doc
         "training", "objective", "objektive.name", "config"]  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(verb=st.sampled_from([pretrain, finetune]), given=st.dictionaries(st.sampled_from(KEYS), JSON_ISH, max_size=5))
 def test_any_recipe_is_taken_or_refused_in_one_line(verb, given):
     recipe = {}

@@ -22,8 +22,10 @@ SMALL_BERT = {
     "initial_attention": "neighbours",
 }
 DEAREST = [
-    *(("torch.compile", kind) for kind in KINDS if kind not in ("bert", "gpt")),
-    *(("onnxruntime", kind) for kind in KINDS if kind not in ("bert", "static")),  # test_onnx_export.py has them all
+    *(("torch.compile", kind) for kind in KINDS if kind != "bert"),
+    *(("onnxruntime", kind) for kind in KINDS),  # test_onnx_export.py has them all
+    *(("without bertkit", kind) for kind in KINDS),  # so has tests/models/test_standalone.py,
+    *(("the Hub, with revision", kind) for kind in KINDS),  # and publishing/test_push.py
 ]
 CELLS = [
     pytest.param(consumer, kind, marks=[pytest.mark.slow] if (consumer, kind) in DEAREST else [])

@@ -108,7 +108,14 @@ def test_every_head_of_every_family_computes_the_same_at_shapes_it_was_not_trace
     assert settings["hidden_size"] == 16 and "auto_map" not in settings
 
 
-@pytest.mark.parametrize("cell_type", [cell_type for cell_type in CELLS if cell_type != "lstm"])
+@pytest.mark.parametrize(
+    "cell_type",
+    [
+        pytest.param(cell_type, marks=[] if cell_type in ("rnn", "peephole_lstm") else pytest.mark.slow)
+        for cell_type in CELLS
+        if cell_type != "lstm"
+    ],
+)
 def test_every_recurrent_cell_is_an_operator_of_onnx(tmp_path, cell_type):
     model = small_model("rnn", "AutoModel", cell_type=cell_type)
     exported(tmp_path, model)
@@ -127,7 +134,9 @@ def test_an_elmo_clips_projects_and_reads_characters_by_its_table(tmp_path):
     assert_the_graph_computes(tmp_path / "out", model, "AutoModelForTokenClassification", batch)
 
 
-@pytest.mark.parametrize("pooling", ["last", "mean", "max", "concat"])
+@pytest.mark.parametrize(
+    "pooling", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("last", "mean", "max")), "concat"]
+)
 def test_every_pooling_is_over_an_examples_own_tokens(tmp_path, pooling):
     head = "AutoModelForSequenceClassification"
     model = small_model("static", head, pooling=pooling)
@@ -177,7 +186,9 @@ def test_eight_bits_are_smaller_and_what_is_said_of_them_is_so(tmp_path, tokeniz
     assert not trace
 
 
-@pytest.mark.parametrize(("family", "longest"), [("gpt", 64), ("bert", 64), ("rnn", None)])
+@pytest.mark.parametrize(
+    ("family", "longest"), [("gpt", 64), pytest.param("bert", 64, marks=pytest.mark.slow), ("rnn", None)]
+)
 def test_its_tokenizer_cuts_texts_to_what_the_graph_takes_and_pads_on_the_right(tmp_path, tokenizer, family, longest):
     model, reader = small_model(family, "AutoModel"), tokenizer
     if family == "gpt":

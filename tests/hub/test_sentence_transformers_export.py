@@ -103,6 +103,7 @@ def test_vectors_are_those_of_bertkit_features(tmp_path, checkpoints, name, pool
     np.testing.assert_allclose(encoded(tmp_path / "out", TEXTS), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_they_load_where_bertkit_is_not_natively_without_a_flag(tmp_path, checkpoints):
     folders = []
     for number, (name, (*_, native)) in enumerate(CHECKPOINTS.items()):

@@ -92,6 +92,7 @@ def test_a_killed_run_ends_with_the_bits_of_an_unbroken_one(train, unbroken, tmp
     assert log_of(unbroken, "eval_loss", "eval_bits_per_byte") == log_of(tmp_path, "eval_loss", "eval_bits_per_byte")
 
 
+@pytest.mark.slow
 def test_a_run_moves_from_one_process_to_two_and_back_and_its_micro_batches_change(
     train, corpus, tokenizer_folder, tmp_path
 ):

@@ -57,7 +57,7 @@ def unbroken(run):
     return run(**HARD)
 
 
-@settings(max_examples=4, deadline=None, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=2, deadline=None, phases=[Phase.explicit, Phase.generate])
 @example(kills=[(3, 1), (9, 0), (9, 0)])
 @given(kills=st.lists(st.tuples(st.integers(0, 13), st.integers(0, 3)), min_size=1, max_size=3))
 def test_a_run_killed_at_any_micro_batch_ends_with_the_bits_and_the_log_of_an_unbroken_one(

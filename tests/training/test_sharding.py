@@ -113,6 +113,7 @@ def test_every_family_is_sharded_by_its_layers(run, sharded, corpus_file, tmp_pa
     assert_close(whole, shards, tolerance=1e-3)
 
 
+@pytest.mark.slow
 def test_a_run_goes_from_sharded_to_whole_and_back(run, sharded, tmp_path):
     longer = {"training.max_steps": 12}
     moved = tmp_path / "moved"
