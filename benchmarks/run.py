@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import recurrent_cells
 import shakespeare
 import startup
+import step_profile
 import time_to_loss
 from pretraining import format_table
 from turns import processor, ratio_table
@@ -228,6 +229,18 @@ one's best turn counts.
 """
 
 
+def render_step_profile(result: dict[str, Any]) -> str:
+    return f"""## A training step by its parts, and the peak of the machine
+
+The MLM of the first table, each part run by itself on the inputs that it had inside the step, on {result["threads"]} thread(s);
+the least of several times. What bounds each is in [performance.md](performance.md).
+
+{step_profile.format_table(result)}
+
+{render_circumstances(result["measured"])}
+"""
+
+
 def render_shakespeare(result: dict[str, Any]) -> str:
     return f"""## A character model down to nanoGPT's loss
 
@@ -299,6 +312,7 @@ SECTIONS = {
     "pretraining_large": Section(
         run_comparison("pretraining", "corpus", size="large", steps=2), render_pretraining_large
     ),
+    "step_profile": Section(run_alone("step_profile"), render_step_profile),
     "time_to_loss": Section(run_time_to_loss, render_time_to_loss),
     "shakespeare": Section(run_alone("shakespeare"), render_shakespeare),
     "causal": Section(

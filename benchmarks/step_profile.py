@@ -9,9 +9,10 @@ what the head reads. CPU time, the least of several times.
 """
 
 import argparse
+import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 from corpus import prepare
 from torch import nn
 from trainers import BATCH_SIZE, BLOCK_SIZE
+from turns import verdict
 
 from bertkit.data.arguments import DataArguments
 from bertkit.data.documents import load_documents
@@ -34,12 +36,14 @@ from bertkit.training.optimization import build_optimizer, set_learning_rate
 
 PEAK_SHAPES = [(4096, 256, 1024), (4096, 1024, 256), (1024, 1024, 1024), (2048, 2048, 2048)]
 FORWARD_AND_BACKWARD = 3  # a product is three: of the outputs, to the inputs, to the weights
+GOAL = 0.75  # of the peak
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, help="UTF-8 text, documents parted by blank lines")
     parser.add_argument("--steps", type=int, default=6, help="steps; and how often each part is run")
+    parser.add_argument("--output", type=Path, help="JSON file for the results")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         prepare(arguments.corpus, Path(name))
@@ -69,15 +73,32 @@ def main() -> None:
     )
     in_step = whole + seconds["data"]
     seconds["the rest: dropout, sums, embeddings, loss"] = in_step - sum(seconds.values())
-    print(
-        f"{torch.get_num_threads()} threads, torch {torch.__version__}; a step takes {in_step * 1e3:,.0f} ms of CPU time"
-    )
-    print("| part of the step | ms | share |\n|---|---:|---:|")
-    for part, taken in sorted(seconds.items(), key=lambda item: -item[1]):
-        print(f"| {part} | {taken * 1e3:.0f} | {100 * taken / in_step:.0f} % |")
-    useful, peak = useful_flops(model.config, batch), peak_flops()
-    print(f"useful: {useful / 1e9:.0f} GFLOP a step, {useful / in_step / 1e9:.0f} GFLOP/s")
-    print(f"peak measured here: {peak / 1e9:.0f} GFLOP/s; share {100 * useful / in_step / peak:.0f} %")
+    result = {
+        "threads": torch.get_num_threads(),
+        "milliseconds": {part: 1e3 * taken for part, taken in seconds.items()},
+        "useful_gigaflop": useful_flops(model.config, batch) / 1e9,
+        "peak_gigaflops": peak_flops() / 1e9,
+    }
+    print(format_table(result))
+    if arguments.output:
+        arguments.output.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def format_table(result: Mapping[str, Any]) -> str:
+    """Lay the parts of the step out as a Markdown table, with the share of the peak below it."""
+    parts, useful, peak = result["milliseconds"], result["useful_gigaflop"], result["peak_gigaflops"]
+    whole = sum(parts.values())
+    rows = ["| part of the step | ms | share |", "|---|---:|---:|"]
+    for part, taken in sorted(parts.items(), key=lambda item: -item[1]):
+        rows.append(f"| {part} | {taken:,.0f} | {100 * taken / whole:.1f} % |")
+    speed = useful / whole * 1e3
+    rows += [
+        f"| **the step** | **{whole:,.0f}** | |",
+        "",
+        f"{useful:.0f} useful GFLOP a step, {speed:.0f} GFLOP/s; the best product of two matrices in the same process does",
+        f"{peak:.0f}, so the step runs at **{speed / peak:.2f}** of the peak; goal: {verdict(speed / peak, GOAL)}.",
+    ]
+    return "\n".join(rows)
 
 
 def build(folder: Path) -> tuple[ObjectiveBatches, Any]:
