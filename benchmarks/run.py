@@ -314,7 +314,7 @@ SECTIONS = {
     ),
     "step_profile": Section(run_alone("step_profile"), render_step_profile),
     "time_to_loss": Section(run_time_to_loss, render_time_to_loss),
-    "shakespeare": Section(run_alone("shakespeare"), render_shakespeare),
+    "shakespeare": Section(run_comparison("shakespeare"), render_shakespeare),
     "causal": Section(
         run_comparison("causal", "steps", "corpus"),
         render_comparison("Causal language models beside GPT-2", CAUSAL),

@@ -95,7 +95,7 @@ def train_bertkit(
     batch_size: int = BATCH_SIZE,
     micro_batch_size: int | None = None,
     bf16: bool = False,
-    attn_implementation: "AttentionName" = "sdpa",
+    attn_implementation: "AttentionName | None" = None,
 ) -> None:
     """Train by bertkit's Trainer.
 
@@ -109,7 +109,7 @@ def train_bertkit(
         batch_size: rows of a step.
         micro_batch_size: rows that are computed at once; None: all.
         bf16: in bfloat16 by autocast.
-        attn_implementation: what computes attention, by its name in transformers.
+        attn_implementation: what computes attention, by its name in transformers; None: as the model has it.
     """
     from bertkit.data.arguments import DataArguments
     from bertkit.data.documents import load_documents

@@ -8,7 +8,7 @@ from torch import nn
 
 from bertkit.models import build_config, build_model
 from bertkit.training.arguments import TrainingArguments
-from bertkit.training.muon import STACKED, Muon, orthogonal
+from bertkit.training.muon import COEFFICIENTS, ITERATIONS, STACKED, Muon, orthogonal
 from bertkit.training.optimization import build_optimizer, set_learning_rate
 
 
@@ -21,6 +21,19 @@ def test_an_orthogonal_matrix_turns_as_the_given_one_with_singular_values_about_
     clear = values > 0.1 * values.max()  # the smallest ones take more iterations
     assert ((made.diag() > 0.6) & (made.diag() < 1.25))[clear].all()
     torch.testing.assert_close(made, made.diag().diag(), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.float64, 1e-9)])
+@pytest.mark.parametrize("shape", [(24, 24), (24, 30), (24, 96), (96, 24), (1, 50)])
+def test_matrices_of_every_shape_have_their_singular_values_moved_by_the_polynomial(shape, dtype, tolerance):
+    generator = torch.Generator().manual_seed(3)
+    matrix = torch.randn(shape, generator=generator, dtype=torch.float64) * torch.logspace(0, -6, shape[1])
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    values = values / (values.norm() + 1e-7)
+    for _ in range(ITERATIONS):
+        values = sum(coefficient * values ** (2 * n + 1) for n, coefficient in enumerate(COEFFICIENTS))
+    made = orthogonal(matrix.to(dtype)).double()
+    torch.testing.assert_close(made, left * values @ right, rtol=0, atol=tolerance)
 
 
 @given(stacked=st.integers(1, 4), rows=st.integers(1, 9), seed=st.integers(0, 9))
