@@ -15,6 +15,8 @@ from torch.optim.adamw import adamw
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the odd polynomial of degree five that Jordan iterates."""
 ITERATIONS = 5
+AT_ONCE = (3, 2)
+"""The iterations of wide matrices that are put together: with more of them rounding errors grow."""
 RMS_OF_ADAMW = 0.2
 """Root mean square of the updates of AdamW, as Liu et al. observe it."""
 STACKED = "stacked"
@@ -147,17 +149,19 @@ def _iterate(x: torch.Tensor) -> torch.Tensor:
 
 
 def _iterate_by_squares(x: torch.Tensor) -> torch.Tensor:
-    """Do the same with products of (n, n) alone, but for the first and the last: half the work where m is 4 n.
+    """Do the same with fewer products of (n, m): two thirds of the work where m is 4 n.
 
-    What an iteration multiplies x by is symmetric and commutes with x xᵀ, so x xᵀ becomes factor · x xᵀ · factor. That has the
-    squares of the singular values, of which half precision would keep too little.
+    What an iteration multiplies x by is symmetric and commutes with x xᵀ, so x xᵀ becomes factor · x xᵀ · factor, and x need not
+    be there for it. x xᵀ has the squares of the singular values, of which half precision would keep too little.
     """
     a, b, c = COEFFICIENTS
-    gram, product = x @ x.t(), torch.eye(x.shape[0], dtype=x.dtype, device=x.device)
-    for iteration in range(ITERATIONS):
-        factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
-        factor.diagonal().add_(a)
-        product = factor @ product
-        if iteration + 1 < ITERATIONS:
-            gram = factor @ gram @ factor
-    return product @ x
+    for iterations in AT_ONCE:
+        gram, product = x @ x.t(), None
+        for last in range(iterations - 1, -1, -1):
+            factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+            factor.diagonal().add_(a)
+            product = factor if product is None else factor @ product
+            if last:
+                gram = factor @ gram @ factor
+        x = product @ x
+    return x

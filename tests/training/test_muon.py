@@ -23,7 +23,7 @@ def test_an_orthogonal_matrix_turns_as_the_given_one_with_singular_values_about_
     torch.testing.assert_close(made, made.diag().diag(), rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.float64, 1e-9)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.float64, 1e-9)])
 @pytest.mark.parametrize("shape", [(24, 24), (24, 30), (24, 96), (96, 24), (1, 50)])
 def test_matrices_of_every_shape_have_their_singular_values_moved_by_the_polynomial(shape, dtype, tolerance):
     generator = torch.Generator().manual_seed(3)
