@@ -151,17 +151,23 @@ def _iterate(x: torch.Tensor) -> torch.Tensor:
 def _iterate_by_squares(x: torch.Tensor) -> torch.Tensor:
     """Do the same with fewer products of (n, m): two thirds of the work where m is 4 n.
 
-    What an iteration multiplies x by is symmetric and commutes with x xᵀ, so x xᵀ becomes factor · x xᵀ · factor, and x need not
-    be there for it. x xᵀ has the squares of the singular values, of which half precision would keep too little.
+    What an iteration multiplies x by is symmetric and commutes with x xᵀ, so x xᵀ becomes factor · x xᵀ · factor, for which x
+    need not be there. x xᵀ has the squares of the singular values, of which half precision would keep too little.
     """
-    a, b, c = COEFFICIENTS
     for iterations in AT_ONCE:
-        gram, product = x @ x.t(), None
-        for last in range(iterations - 1, -1, -1):
-            factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
-            factor.diagonal().add_(a)
-            product = factor if product is None else factor @ product
-            if last:
-                gram = factor @ gram @ factor
+        gram = x @ x.t()
+        product = factor = _factor(gram)
+        for _ in range(iterations - 1):
+            gram = factor @ gram @ factor
+            factor = _factor(gram)
+            product = factor @ product
         x = product @ x
     return x
+
+
+def _factor(gram: torch.Tensor) -> torch.Tensor:
+    """Return a + b x xᵀ + c (x xᵀ)²."""
+    a, b, c = COEFFICIENTS
+    factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+    factor.diagonal().add_(a)
+    return factor
