@@ -10,7 +10,7 @@
 #   make docs         write docs/api.md and the README's table of families anew
 #   make ecosystem    every family through everything that reads checkpoints; writes the table of docs/ecosystem.md
 #   make bench        bertkit beside its peers; writes docs/benchmarks.md
-#   make bench-full   the slower comparisons, too
+#   make bench-full   the slower comparisons, too; BERTKIT_DATA has their texts
 #   make bench-gpu    pretraining on a GPU beside transformers' Trainer; writes gpu.json; GPU_ARGS="--preset large" is passed on
 #
 # Tests read real text from the folder that BERTKIT_DATA names, and skip what needs it where it is not set.
@@ -66,6 +66,9 @@ docs: $(INSTALLED)
 
 ecosystem: $(INSTALLED)
 	$(BIN)/python -m examples.every_consumer --markdown docs/ecosystem.md
+
+# Each core by itself: several threads wait for one another on machines that have other work to do, and waiting is CPU time, too.
+bench bench-full: export OMP_NUM_THREADS ?= 1
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/run.py

@@ -2,9 +2,10 @@
 
     python benchmarks/causal.py --rounds 3 --steps 3
 
-The same size (4 layers of 256, 4 heads, vocabulary 8192, output layer tied, float32), text, tokenizer and batch (32 rows of
-128 tokens) on all sides. The plain loop is what nanoGPT (https://github.com/karpathy/nanoGPT) does on a CPU: a small model of
-torch's modules, fused attention, fused AdamW, random places of one long row of tokens, no padding, clipped gradients.
+The same size (4 layers of 256, 4 heads, vocabulary 8192, or `--size large`: 6 of 384, vocabulary 30522; output layer tied,
+float32), text, tokenizer and batch (32 rows of 128 tokens) on all sides. The plain loop is what nanoGPT
+(https://github.com/karpathy/nanoGPT) does on a CPU: a small model of torch's modules, fused attention,
+fused AdamW, random places of one long row of tokens, no padding, clipped gradients.
 """
 
 import tempfile
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from corpus import prepare
 from peer_examples import grouped
+from pretraining import SIZES, Size, shape_of
 from trainers import BATCH_SIZE, BLOCK_SIZE, LEARNING_RATE, WEIGHT_DECAY, train_bertkit, train_transformers
 from turns import OURS, Meter, compare, option_parser, private_stdout, report, take_turns
 
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-HIDDEN, LAYERS, HEADS = 256, 4, 4
 WORK = {"dropout": ("causal LM, dropout 0.1", 0.1), "no_dropout": ("causal LM, no dropout", 0.0)}
 GOALS = {"transformers' Trainer": 1.3, "plain loop": 1.0}
 
@@ -29,15 +30,16 @@ def main() -> None:
     parser = option_parser(__doc__)
     parser.add_argument("--corpus", type=Path, help="UTF-8 text, documents parted by blank lines")
     parser.add_argument("--work", nargs="+", choices=WORK, default=list(WORK))
+    parser.add_argument("--size", choices=SIZES, default="small", help="shape of the model")
     parser.add_argument("--steps", type=int, default=3, help="optimizer steps of a turn")
     arguments = parser.parse_args()
     if arguments.side:
         meter = Meter(warmup_steps=2, steps=arguments.steps, rounds=arguments.rounds)
-        train_side(arguments.side, WORK[arguments.work[0]][1], arguments.folder, meter)
+        train_side(arguments.side, WORK[arguments.work[0]][1], SIZES[arguments.size], arguments.folder, meter)
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        corpus = prepare(arguments.corpus, folder)
+        corpus = prepare(arguments.corpus, folder, SIZES[arguments.size].vocab_size)
         results = {}
         for work in arguments.work:
             sides = [*GOALS, OURS]
@@ -46,7 +48,9 @@ def main() -> None:
     report(results, arguments, corpus=corpus, steps=arguments.steps, rounds=arguments.rounds)
 
 
-def train_side(side: str, dropout: float, folder: Path, meter: Meter, *, micro_batch_size: int | None = None) -> None:
+def train_side(
+    side: str, dropout: float, size: Size, folder: Path, meter: Meter, *, micro_batch_size: int | None = None
+) -> None:
     from transformers import DataCollatorForLanguageModeling, GPT2Config, GPT2LMHeadModel
 
     from bertkit.models import build_config, build_model
@@ -57,13 +61,13 @@ def train_side(side: str, dropout: float, folder: Path, meter: Meter, *, micro_b
     text = folder / "paragraphs.txt"
     if side == "plain loop":
         with private_stdout():
-            train_plainly(text, tokenizer, meter, dropout)
+            train_plainly(text, tokenizer, meter, dropout, size)
     elif side == OURS:
         objective = CausalObjective(CausalArguments(block_size=BLOCK_SIZE), tokenizer)
         shape = build_config(
             "gpt",
             "mini",
-            vocab_size=len(tokenizer),
+            **shape_of(size),
             max_position_embeddings=BLOCK_SIZE,
             hidden_dropout_prob=dropout,
             attention_probs_dropout_prob=dropout,
@@ -74,11 +78,11 @@ def train_side(side: str, dropout: float, folder: Path, meter: Meter, *, micro_b
         train_bertkit(model, objective, text, tokenizer, meter, micro_batch_size=micro_batch_size)
     else:
         config = GPT2Config(
-            vocab_size=len(tokenizer),
+            vocab_size=size.vocab_size,
             n_positions=BLOCK_SIZE,
-            n_embd=HIDDEN,
-            n_layer=LAYERS,
-            n_head=HEADS,
+            n_embd=size.hidden,
+            n_layer=size.layers,
+            n_head=size.heads,
             resid_pdrop=dropout,
             embd_pdrop=dropout,
             attn_pdrop=dropout,
@@ -90,12 +94,12 @@ def train_side(side: str, dropout: float, folder: Path, meter: Meter, *, micro_b
         train_transformers(GPT2LMHeadModel(config), examples, collate, meter)
 
 
-def train_plainly(text: Path, tokenizer: "PreTrainedTokenizerBase", meter: Meter, dropout: float) -> None:
+def train_plainly(text: Path, tokenizer: "PreTrainedTokenizerBase", meter: Meter, dropout: float, size: Size) -> None:
     """Train in a loop of a few lines."""
     import torch
 
     tokens = one_row(text, tokenizer)
-    model = plain_gpt(len(tokenizer), dropout)
+    model = plain_gpt(size, dropout)
     matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
     vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
     groups: list[dict[str, Any]] = [
@@ -126,18 +130,12 @@ def one_row(text: Path, tokenizer: "PreTrainedTokenizerBase") -> "torch.Tensor":
     return torch.tensor(grouped(text, tokenizer, BLOCK_SIZE)["input_ids"]).flatten()
 
 
-def plain_gpt(
-    vocab_size: int,
-    dropout: float,
-    *,
-    hidden: int = HIDDEN,
-    layers: int = LAYERS,
-    heads: int = HEADS,
-    context: int = BLOCK_SIZE,
-) -> "torch.nn.Module":
+def plain_gpt(size: Size, dropout: float, *, context: int = BLOCK_SIZE) -> "torch.nn.Module":
     """Return GPT-2 of torch's modules."""
     import torch.nn.functional as F
     from torch import Tensor, arange, nn
+
+    layers, hidden, heads, vocab_size = size
 
     class Block(nn.Module):
         def __init__(self) -> None:

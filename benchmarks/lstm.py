@@ -2,9 +2,10 @@
 
     python benchmarks/lstm.py --rounds 3 --steps 3
 
-Two layers of 256, vocabulary 8192, output layer tied, dropout 0.1, float32, AdamW, 32 rows of 128 tokens on both sides. The
-loop is that of torch's word language model example: the text in 32 long rows, the state carried from step to step. bertkit
-trains once the same way (`carry_state`), and once on packed texts, each from an empty state.
+Two layers of 256 and a vocabulary of 8192 (`--size large`: of 384 and 30522), output layer tied, dropout 0.1, float32, AdamW,
+32 rows of 128 tokens on both sides. The loop is that of torch's word language model example: the text in 32 long rows, the
+state carried from step to step. bertkit trains once the same way (`carry_state`), and once on packed texts, each from an
+empty state.
 """
 
 import argparse
@@ -14,13 +15,14 @@ from typing import TYPE_CHECKING
 
 from causal import one_row
 from corpus import prepare
+from pretraining import SIZES, Size
 from trainers import BATCH_SIZE, BLOCK_SIZE, LEARNING_RATE, WEIGHT_DECAY, train_bertkit
 from turns import OURS, Meter, compare, option_parser, private_stdout, report, take_turns
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-HIDDEN, LAYERS, DROPOUT = 256, 2, 0.1
+LAYERS, DROPOUT = 2, 0.1
 WORK = {"carried": "LSTM LM, the state carried on", "packed": "LSTM LM, packed texts"}
 PEER = "nn.LSTM in a plain loop"
 GOALS = {PEER: 1.0}
@@ -30,6 +32,7 @@ def main() -> None:
     parser = option_parser(__doc__)
     parser.add_argument("--corpus", type=Path, help="UTF-8 text, documents parted by blank lines")
     parser.add_argument("--work", nargs="+", choices=WORK, default=list(WORK))
+    parser.add_argument("--size", choices=SIZES, default="small", help="width and vocabulary")
     parser.add_argument("--steps", type=int, default=3, help="optimizer steps of a turn")
     arguments = parser.parse_args()
     if arguments.side:
@@ -37,7 +40,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        corpus = prepare(arguments.corpus, folder)
+        corpus = prepare(arguments.corpus, folder, SIZES[arguments.size].vocab_size)
         results = {}
         for work in arguments.work:
             sides = [PEER, OURS]
@@ -53,32 +56,30 @@ def train_side(arguments: argparse.Namespace) -> None:
 
     meter = Meter(warmup_steps=2, steps=arguments.steps, rounds=arguments.rounds)
     tokenizer = load_tokenizer(arguments.folder / "tokenizer")
-    text = arguments.folder / "paragraphs.txt"
+    text, size = arguments.folder / "paragraphs.txt", SIZES[arguments.size]
     if arguments.side == PEER:
         with private_stdout():
-            train_plainly(text, tokenizer, meter)
+            train_plainly(text, tokenizer, meter, size)
         return
     is_carried = arguments.work[0] == "carried"
     objective = CausalObjective(CausalArguments(block_size=BLOCK_SIZE, carry_state=is_carried), tokenizer)
-    shape = build_config(
-        "rnn", "mini", vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **objective.config_settings
-    )
-    sizes = (shape.hidden_size, shape.num_hidden_layers, shape.hidden_dropout_prob, shape.tie_word_embeddings)
-    assert sizes == (HIDDEN, LAYERS, DROPOUT, True)
+    width = {"hidden_size": size.hidden, "embedding_size": size.hidden, "vocab_size": size.vocab_size}
+    shape = build_config("rnn", "mini", **width, pad_token_id=tokenizer.pad_token_id, **objective.config_settings)
+    assert (shape.num_hidden_layers, shape.hidden_dropout_prob, shape.tie_word_embeddings) == (LAYERS, DROPOUT, True)
     train_bertkit(build_model(shape, objective.auto_class), objective, text, tokenizer, meter)
 
 
-def train_plainly(text: Path, tokenizer: "PreTrainedTokenizerBase", meter: Meter) -> None:
+def train_plainly(text: Path, tokenizer: "PreTrainedTokenizerBase", meter: Meter, size: Size) -> None:
     """Train in a loop of a few lines."""
     import torch
     from torch import Tensor, nn
 
     tokens = one_row(text, tokenizer)
     rows = tokens[: len(tokens) - len(tokens) % BATCH_SIZE].view(BATCH_SIZE, -1)
-    embeddings = nn.Embedding(len(tokenizer), HIDDEN)
+    embeddings = nn.Embedding(size.vocab_size, size.hidden)
     nn.init.normal_(embeddings.weight, std=0.1)
-    lstm = nn.LSTM(HIDDEN, HIDDEN, LAYERS, batch_first=True, dropout=DROPOUT)
-    head = nn.Linear(HIDDEN, len(tokenizer))
+    lstm = nn.LSTM(size.hidden, size.hidden, LAYERS, batch_first=True, dropout=DROPOUT)
+    head = nn.Linear(size.hidden, size.vocab_size)
     head.weight = embeddings.weight
     dropout = nn.Dropout(DROPOUT)
     parameters = list(nn.ModuleList([embeddings, lstm, head]).parameters())

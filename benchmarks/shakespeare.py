@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from causal import plain_gpt
+from pretraining import Size, shape_of
 from trainers import output_folder
 from turns import OURS, cpu_seconds, private_stdout
 
@@ -133,7 +134,7 @@ def train_plainly(ids: "torch.Tensor", vocab_size: int) -> tuple["torch.nn.Modul
     """Train as nanoGPT does."""
     import torch
 
-    model = plain_gpt(vocab_size, 0.0, hidden=HIDDEN, layers=LAYERS, heads=HEADS, context=CONTEXT)
+    model = plain_gpt(Size(LAYERS, HIDDEN, HEADS, vocab_size), 0.0, context=CONTEXT)
     groups: list[dict[str, Any]] = [
         {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": 0.1},
         {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
@@ -191,8 +192,7 @@ def train_ours(ids: np.ndarray, vocab_size: int, settings: dict[str, Any]) -> tu
     from bertkit.training.arguments import TrainingArguments
     from bertkit.training.trainer import Trainer
 
-    shape = {"num_hidden_layers": LAYERS, "hidden_size": HIDDEN, "num_attention_heads": HEADS}
-    shape |= {"intermediate_size": 4 * HIDDEN, "max_position_embeddings": CONTEXT, "vocab_size": vocab_size}
+    shape = {**shape_of(Size(LAYERS, HIDDEN, HEADS, vocab_size)), "max_position_embeddings": CONTEXT}
     no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     as_the_loop = {**no_dropout, "hidden_act": "gelu", "pad_token_id": None}
     config = build_config("gpt", "tiny", **shape, **as_the_loop, initializer_range=0.04)

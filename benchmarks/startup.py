@@ -46,6 +46,7 @@ def main() -> None:
     parser = option_parser(__doc__)
     parser.add_argument("--corpus", type=Path, help="UTF-8 text, documents parted by blank lines")
     parser.add_argument("--work", nargs="+", choices=SIDES, default=list(SIDES))
+    parser.add_argument("--size", choices=pretraining.SIZES, default="small", help="shape of the models")
     arguments = parser.parse_args()
     if arguments.side:
         train_side(arguments)
@@ -53,7 +54,7 @@ def main() -> None:
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        corpus = prepare(arguments.corpus, folder)
+        corpus = prepare(arguments.corpus, folder, pretraining.SIZES[arguments.size].vocab_size)
         text = folder / "paragraphs.txt"  # enough for the steps: to prepare more would take more memory than training
         text.write_text(text.read_text(encoding="utf-8")[:CHARACTERS], encoding="utf-8")
         for work in arguments.work:
@@ -144,12 +145,12 @@ def peak_megabytes() -> float:
 
 
 def train_side(arguments: argparse.Namespace) -> None:
-    clock, folder = Clock(), arguments.folder
+    clock, folder, size = Clock(), arguments.folder, pretraining.SIZES[arguments.size]
     if arguments.work[0] == "masked":
-        pretraining.train_side(arguments.side, pretraining.WORK["grouped"], pretraining.SIZES["small"], folder, clock)
+        pretraining.train_side(arguments.side, pretraining.WORK["grouped"], size, folder, clock)
     else:
         rows = HALF if arguments.work[0] == "causal_by_halves" else None
-        causal.train_side(arguments.side, 0.1, folder, clock, micro_batch_size=rows)
+        causal.train_side(arguments.side, 0.1, size, folder, clock, micro_batch_size=rows)
     peak = peak_megabytes()
     figures = {"first_step_cpu_seconds": clock.first_step, "peak_megabytes": peak}
     print(json.dumps({**figures, "training_megabytes": peak - clock.megabytes_before}))

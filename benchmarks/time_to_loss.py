@@ -51,9 +51,13 @@ def main() -> None:
     results = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        prepare(arguments.corpus, folder)
+        text = prepare(arguments.corpus, folder)
         if arguments.peer:
-            results["peer"] = train_peer(folder, PEER_STEPS)
+            results["peer"] = {"text": text, **train_peer(folder, PEER_STEPS)}
+        elif results.get("peer", {}).get("text", text) != text:
+            raise SystemExit(
+                f"{arguments.output} has the Trainer's curve on {results['peer']['text']}, and this is {text}"
+            )
         else:
             results["bertkit"] = train_by_recipe(folder, recipe_settings)
             results["peer_step_seconds"] = peer_step_seconds(folder)
@@ -62,15 +66,20 @@ def main() -> None:
         print(format_table(results))
 
 
-def prepare(corpus: Path | None, folder: Path) -> None:
-    """Lay text to train on (`train.txt`), text held out (`held_out.txt`) and a tokenizer of the former into the folder."""
-    lay_text(corpus, folder)
+def prepare(corpus: Path | None, folder: Path) -> str:
+    """Lay text to train on (`train.txt`), text held out (`held_out.txt`) and a tokenizer of the former into the folder.
+
+    Returns:
+        What text it is.
+    """
+    text = lay_text(corpus, folder)
     documents = [text for text in (folder / "paragraphs.txt").read_text(encoding="utf-8").split("\n\n") if text.strip()]
     parts = {"held_out": documents[HELD_OUT - 1 :: HELD_OUT]}
     parts["train"] = [document for number, document in enumerate(documents, 1) if number % HELD_OUT]
     for name, texts in parts.items():
         (folder / f"{name}.txt").write_text("\n\n".join(texts) + "\n", encoding="utf-8")
     train_tokenizer_of(folder / "train.txt", folder)
+    return text
 
 
 # The two sides
@@ -166,7 +175,8 @@ def train_by_recipe(folder: Path, settings: list[str]) -> dict[str, Any]:
 
     model = AutoModelForMaskedLM.from_pretrained(run / "last")
     loss = held_out_loss(model, masked_rows(folder, load_tokenizer(folder / "tokenizer")))
-    return {"measured": machine(), "steps": STEPS, "settings": settings, "cpu_seconds": taken, "loss": loss}
+    steps = json.loads((run / "last" / "state" / "trainer_state.json").read_text())["global_step"]
+    return {"measured": machine(), "steps": steps, "settings": settings, "cpu_seconds": taken, "loss": loss}
 
 
 # The evaluation

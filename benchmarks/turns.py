@@ -195,21 +195,33 @@ def verdict(ratio: float, goal: float, *, at_most: bool = False) -> str:
 
 def ratio_table(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Lay the results of `compare` out as a Markdown table."""
-    rows = ["| work | beside | its tokens per CPU-second | bertkit's | ratio (lowest to highest round) | goal |"]
-    rows.append("|---|---|---:|---:|---:|---:|")
+    rows = [
+        "| work | beside | its tokens per CPU-second | bertkit's | ratio (lowest to highest round) | goal "
+        "| its padding | bertkit's |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
     for result in results.values():
-        ours = result["sides"][result.get("ours", OURS)]["tokens_per_cpu_second"]
+        ours = result["sides"][result.get("ours", OURS)]
         for peer, figures in result["peers"].items():
+            its = result["sides"][peer]
             cells = [
                 result["title"],
                 peer,
-                f"{result['sides'][peer]['tokens_per_cpu_second']:,.0f}",
-                f"{ours:,.0f}",
+                f"{its['tokens_per_cpu_second']:,.0f}",
+                f"{ours['tokens_per_cpu_second']:,.0f}",
                 f"**{figures['ratio']:.2f} ×** ({min(figures['ratios']):.2f} to {max(figures['ratios']):.2f})",
                 verdict(figures["ratio"], figures["goal"]),
+                padding_of(its["rounds"]),
+                padding_of(ours["rounds"]),
             ]
             rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
+
+
+def padding_of(rounds: Sequence[Mapping[str, Any]]) -> str:
+    """Return the share of the positions that is padding, as it is written down; nothing where positions are not counted."""
+    positions = sum(turn["positions"] for turn in rounds)
+    return f"{100 * (1 - sum(turn['tokens'] for turn in rounds) / positions):.1f} %" if positions else ""
 
 
 def report(results: Mapping[str, Mapping[str, Any]], arguments: argparse.Namespace, **settings: Any) -> None:
