@@ -76,9 +76,9 @@ class Predictor:
     ) -> None:
         import torch
 
-        import bertkit.models  # noqa: F401 (a tokenizer beside a model of bertkit loads without a question)
         from bertkit.embeddings.bag_of_words import load_bag_of_words
-        from bertkit.hub.checkpoints import checkpoint_folder, load_checkpoint, saved_auto_class
+        from bertkit.hub.checkpoints import checkpoint_folder, load_checkpoint, saved_auto_class, saved_family
+        from bertkit.models import FAMILIES  # with it a tokenizer beside a model of bertkit loads without a question
         from bertkit.tokenization import load_any_tokenizer, load_tokenizer
 
         self.folder = checkpoint_folder(str(checkpoint))
@@ -89,7 +89,11 @@ class Predictor:
             self.auto_class = None
             return
         self.auto_class = saved_auto_class(self.folder)
-        is_one_of = (self.task_class is not None, self.auto_class in (*FILLS, CONTINUES, TRANSLATES))
+        fills = (
+            self.auto_class in FILLS
+            and "AutoModelForMaskedLM" in FAMILIES[saved_family(self.folder) or ""].auto_classes
+        )
+        is_one_of = (self.task_class is not None, fills, self.auto_class in (CONTINUES, TRANSLATES))
         if self.auto_class is None or not any(is_one_of):
             raise ConfigError(
                 f"{self.folder} has no head to ask ({self.auto_class or 'none'}); give a fine-tuned checkpoint, a masked or "
@@ -166,6 +170,8 @@ class Predictor:
         Raises:
             ValueError: an input of another kind.
         """
+        if isinstance(inputs, str):
+            raise ValueError(f"inputs are one text, {inputs[:40]!r}; give a list of texts")
         inputs = list(inputs)
         if not inputs:
             return []

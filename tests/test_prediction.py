@@ -15,7 +15,7 @@ from bertkit.tokenization import TokenizerArguments, load_tokenizer, save_tokeni
 from tests.tasks import made_up
 
 SMALL = {"num_hidden_layers": 1, "hidden_size": 32, "initializer_range": 0.3}
-OF_FAMILY = {"rnn": {"embedding_size": 24}, "rnn_seq2seq": {"embedding_size": 24}}
+OF_FAMILY = {"rnn": {"embedding_size": 24}, "rnn_seq2seq": {"embedding_size": 24}, "elmo": {}}
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,12 @@ def test_what_cannot_be_asked_is_said_in_one_line(save, tmp_path, capsys):
     source.write_text("a\n")
     assert main(["predict", str(encoder), str(source)]) == 2
     assert "has no head to ask" in capsys.readouterr().err
+    both_sides = save("elmo", "AutoModelForPreTraining")
+    assert main(["predict", str(both_sides), str(source)]) == 2
+    assert "has no head to ask (AutoModelForPreTraining)" in capsys.readouterr().err
     masked = save("bert", "AutoModelForMaskedLM")
+    with pytest.raises(ValueError, match="inputs are one text, 'a good film'; give a list of texts"):
+        Predictor(masked)("a good film")
     assert main(["predict", str(masked), str(source), "--data.tags_column", "x"]) == 2
     assert "--data.tags_column says nothing to this kind of checkpoint" in capsys.readouterr().err
     assert main(["predict", str(masked), str(source), "--output", str(tmp_path / "no" / "a.txt")]) == 2

@@ -116,6 +116,7 @@ class BagOfWords:
         self.problem_type = problem_type
         self.label_names = list(label_names)
         self.tokenizer = tokenizer
+        self._class_weights: dict[int, float] | None = None
         self.C: float | None = None  # the one that was chosen
         self.vocabularies: list[list[str]] = []  # of the first text and, of pairs, of the second
         self.idf: list[np.ndarray] = []  # (n-grams,) of each
@@ -129,6 +130,7 @@ class BagOfWords:
         targets: np.ndarray,
         *,
         evaluation: tuple[Sequence[str], Sequence[str] | None, np.ndarray] | None = None,
+        class_weights: Sequence[float] | None = None,
     ) -> "BagOfWords":
         """Learn n-grams and linear model.
 
@@ -137,6 +139,7 @@ class BagOfWords:
             text_pairs: the second text of each, of pairs.
             targets: (texts,) class numbers; (texts, labels) 0 or 1; or (texts,) numbers.
             evaluation: other texts, pairs and targets, on which C is chosen where the settings give several.
+            class_weights: (labels,) what an error costs by class, of one label a text; None: as the settings say.
 
         Returns:
             Itself.
@@ -145,6 +148,7 @@ class BagOfWords:
             ConfigError: there is nothing to choose C on, no n-gram is left, or a class has no text.
         """
         strengths = self.arguments.strengths
+        self._class_weights = None if class_weights is None else dict(enumerate(class_weights))
         if len(strengths) > 1 and evaluation is None:
             raise ConfigError(
                 f"model.C is {self.arguments.C}, and there is no evaluation part to choose on; give one number"
@@ -366,7 +370,7 @@ class BagOfWords:
         from sklearn.svm import LinearSVC
         from sklearn.utils.class_weight import compute_sample_weight
 
-        classifier, class_weight = self.arguments.classifier, self.arguments.class_weight
+        classifier, class_weight = self.arguments.classifier, self._class_weights or self.arguments.class_weight
         if classifier == "naive_bayes":
             weights = None if class_weight is None else compute_sample_weight(class_weight, targets)
             bayes = MultinomialNB(alpha=1 / strength).fit(features, targets, sample_weight=weights)

@@ -116,12 +116,13 @@ def _refuse_other_examples(names: Sequence[str], runs: Sequence[Sequence[Sequenc
 
 
 def _statistics(task: Any, run: Sequence[Sequence[dict[str, Any]]]) -> "Statistics":
-    """Return the mean over a run's seeds of what each example adds to the metric."""
+    """Return what each example adds to the metric of each of a run's seeds, and their mean as the metric."""
+    from bertkit.tasks.significance import mean_of_runs
+
     try:
         of_seeds = [task.statistics(predictions) for predictions in run]
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(
             f"the predictions are not of this task, or without labels ({type(error).__name__}: {error})"
         ) from error
-    mean = sum(statistics.values for statistics in of_seeds) / len(of_seeds)
-    return of_seeds[0]._replace(values=mean)
+    return mean_of_runs(of_seeds)

@@ -183,14 +183,35 @@ class SpanScores(_Metric):
 
         from seqeval import metrics
 
+        spans = [[_as_seqeval_knows(tags) for tags in of] for of in (references, predictions)]
         with warnings.catch_warnings():  # that a type never predicted has no precision: it counts as 0
             warnings.simplefilter("ignore")
             return {
-                "f1": float(metrics.f1_score(references, predictions)),
-                "precision": float(metrics.precision_score(references, predictions)),
-                "recall": float(metrics.recall_score(references, predictions)),
+                "f1": float(metrics.f1_score(*spans)),
+                "precision": float(metrics.precision_score(*spans)),
+                "recall": float(metrics.recall_score(*spans)),
                 "accuracy": float(metrics.accuracy_score(references, predictions)),
             }
+
+
+def spans_of(tags: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Return the spans that the tags of a sentence mark: type, first word and last.
+
+    Args:
+        tags: of its words, each O or B-, I-, E- or L- (the last of several), S- or U- (the only one) and a type.
+
+    >>> spans_of(["B-x", "L-x", "U-y", "U-y"])
+    [('x', 0, 1), ('y', 2, 2), ('y', 3, 3)]
+    """
+    from seqeval.metrics.sequence_labeling import get_entities
+
+    found: list[tuple[str, int, int]] = get_entities(_as_seqeval_knows(tags))
+    return found
+
+
+def _as_seqeval_knows(tags: Sequence[str]) -> list[str]:
+    """Spell the last and the only word of a span as IOBES has them, where BILOU has L and U."""
+    return [{"L-": "E-", "U-": "S-"}.get(tag[:2], tag[:2]) + tag[2:] for tag in tags]
 
 
 def span_metrics(predictions: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> dict[str, float]:

@@ -3,7 +3,7 @@
 Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapters 13 and 16; Koehn 2004, https://aclanthology.org/W04-3250.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -77,6 +77,20 @@ def mean_of(values: np.ndarray, name: str) -> Statistics:
     """
     counted = np.stack([values.astype(np.float64), np.ones(len(values))], axis=1)
     return Statistics(name, counted, lambda sums: sums[..., 0] / sums[..., 1])
+
+
+def mean_of_runs(runs: Sequence[Statistics]) -> Statistics:
+    """Return the statistics of the mean of a metric over several runs on the same examples.
+
+    Args:
+        runs: of each run.
+    """
+    combine = runs[0].combine
+
+    def mean(sums: np.ndarray) -> np.ndarray:
+        return combine(sums.reshape(*sums.shape[:-1], len(runs), -1)).mean(axis=-1)
+
+    return Statistics(runs[0].name, np.concatenate([run.values for run in runs], axis=1), mean)
 
 
 def f1_of(right: np.ndarray, predicted: np.ndarray, true: np.ndarray, name: str) -> Statistics:

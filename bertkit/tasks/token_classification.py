@@ -205,10 +205,10 @@ class TokenClassificationTask(Task[TaggedSentence]):
     @classmethod
     def statistics(cls, predictions: Sequence[Mapping[str, Any]]) -> Statistics:
         """Return the F1 of spans, or the share of words that are right where tags mark none; see `Task.statistics`."""
-        from seqeval.metrics.sequence_labeling import get_entities
+        from bertkit.tasks.metrics import spans_of
 
         if marks_spans({tag for one in predictions for tag in one["tags"]}):
-            spans = [({*get_entities(one["predictions"])}, {*get_entities(one["tags"])}) for one in predictions]
+            spans = [({*spans_of(one["predictions"])}, {*spans_of(one["tags"])}) for one in predictions]
             right, predicted, true = zip(*((len(a & b), len(a), len(b)) for a, b in spans), strict=True)
             return f1_of(np.array(right), np.array(predicted), np.array(true), "f1")
         agreed = [sum(map(str.__eq__, one["predictions"], one["tags"])) for one in predictions]

@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from seqeval.metrics import f1_score as seqeval_f1
+from seqeval.scheme import BILOU
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from bertkit.tasks.metrics import (
@@ -79,6 +81,22 @@ def test_no_answer_is_right_where_there_is_none_and_wrong_where_there_is_one():
 
 
 tags = st.lists(st.sampled_from(["O", "B-x", "I-x", "B-y", "I-y"]), min_size=1, max_size=6)
+
+
+@given(
+    st.lists(
+        st.lists(
+            st.sampled_from([("O",), ("U-x",), ("U-y",), ("B-x", "L-x"), ("B-y", "I-y", "L-y")]), min_size=4, max_size=4
+        ),
+        min_size=2,
+        max_size=2,
+    )
+)
+def test_last_and_only_words_may_be_marked_by_L_and_U(pair):
+    true, said = ([tag for span in of for tag in span] for of in pair)
+    true, said = (of + ["O"] * (12 - len(of)) for of in (true, said))
+    strict = seqeval_f1([true], [said], mode="strict", scheme=BILOU, zero_division=0)
+    assert span_metrics([said], [true])["f1"] == pytest.approx(float(strict))
 
 
 @settings(max_examples=30)

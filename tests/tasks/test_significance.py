@@ -6,7 +6,7 @@ from scipy import stats
 
 from bertkit.tasks import TASKS
 from bertkit.tasks.metrics import answer_metrics, correlations, multi_label_metrics, span_metrics
-from bertkit.tasks.significance import f1_of, mean_of, paired_bootstrap, pearson_of
+from bertkit.tasks.significance import f1_of, mean_of, mean_of_runs, paired_bootstrap, pearson_of
 
 
 def records(task, generator, count=40):
@@ -24,6 +24,17 @@ def records(task, generator, count=40):
             "answers": draw(["a fox", "red fox", "dog"], 2).tolist(), "prediction": str(draw(["fox", "dog"]))
         },
     }[task], count  # fmt: skip
+
+
+def test_several_runs_have_the_mean_of_their_metrics_whatever_the_scale_of_each():
+    generator = np.random.default_rng(0)
+    true = generator.normal(size=60)
+    one, other = true + generator.normal(size=60), generator.normal(size=60)
+    runs, scaled = (mean_of_runs([pearson_of(one, true), pearson_of(of, true)]) for of in (other, 100 * other))
+    mean = np.mean([stats.pearsonr(of, true)[0] for of in (one, other)])
+    assert runs.metric == pytest.approx(mean) and scaled.metric == pytest.approx(mean)
+    difference = paired_bootstrap(runs, scaled, resamples=200)
+    assert abs(difference.low) + abs(difference.high) < 1e-9
 
 
 @pytest.mark.parametrize("task", TASKS)

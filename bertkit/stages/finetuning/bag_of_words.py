@@ -130,7 +130,10 @@ def fit_bag(
         tokenizer=None if tokenizer is None else load_tokenizer(tokenizer),
     )
     train, evaluation = ((*texts_and_pairs(parts[part]), task.targets(parts[part])) for part in ("train", "eval"))
-    bag.fit(*train, evaluation=evaluation)
+    weights = task.config_settings.get("class_weights")
+    if weights is not None and arguments.class_weight is not None:
+        raise ConfigError("task.class_weights and model.class_weight say the same thing twice; leave one of them out")
+    bag.fit(*train, evaluation=evaluation, class_weights=weights)
     return bag
 
 

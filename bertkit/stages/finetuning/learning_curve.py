@@ -51,6 +51,7 @@ def learning_curve(recipe: "Namespace", resolved: str) -> None:
     processes = join_processes()
     quiet = recipe.quiet or not processes.is_main_process
     methods = _methods(recipe)
+    said = _said(recipe)
     with processes.main_process_first():
         start_from, tokenizer, parts = read_examples(recipe, [])
     if start_from is None and {"pretrained", "features"} & {*methods}:
@@ -59,32 +60,36 @@ def learning_curve(recipe: "Namespace", resolved: str) -> None:
     runs = TaskRuns(recipe, resolved, task, parts, start_from=start_from, processes=processes, quiet=quiet)
     curve = _Curve(runs)
     folder = Path(recipe.output_dir)
-    points = _points_so_far(folder, recipe, curve.metric)
+    points = _points_so_far(folder, recipe, said)
     if not quiet:
         sizes = ", ".join(f"{size:,}" for size in curve.sizes)
         print(f"{task.unit}: {sizes} of {len(parts['train']):,} to train on; {curve.metric} of {curve.part}")
-    done = {point[:3] for point in points}
-    wanted = list(product(curve.sizes, recipe.seeds or [recipe.training.seed], methods))
-    for size, seed, method in wanted:
-        if (method, size, seed) in done:
+    wanted = [
+        (method, size, seed)
+        for size, seed, method in product(curve.sizes, recipe.seeds or [recipe.training.seed], methods)
+    ]
+    for method, size, seed in wanted:
+        if any(point[:3] == (method, size, seed) for point in points):
             continue
         value = curve.run(method, size, seed)
         if value is None:
             if not quiet:
+                ended = sum(point[:3] in wanted for point in points)
                 print(
-                    f"stopped by {curve.stopped_by} after {len(points)} of {len(wanted)} runs; go on with "
+                    f"stopped by {curve.stopped_by} after {ended} of {len(wanted)} runs; go on with "
                     "--training.resume_from_checkpoint auto"
                 )
             break
         points.append(Point(method, size, seed, value))
         if processes.is_main_process:
-            _keep(points, folder, recipe, curve.metric, curve.part)
+            _keep(points, folder, said, curve.metric, curve.part)
         if not quiet:
             print(f"{size:,} labels, {method.replace('_', ' ')}, seed {seed}: {value:.4f}", flush=True)
-    if processes.is_main_process and len(points) == len(wanted):
-        place = write_curve(points, curve.metric, folder)
+    shown = [point for point in points if point[:3] in wanted]
+    if processes.is_main_process and len(shown) == len(wanted):
+        place = write_curve(shown, curve.metric, folder)
         if not quiet:
-            print(f"\n{format_curve(points, curve.metric)}\n\ncurve: {place}; all runs: {folder / FILE}")
+            print(f"\n{format_curve(shown, curve.metric)}\n\ncurve: {place}; all runs: {folder / FILE}")
     processes.destroy_process_group()
 
 
@@ -97,12 +102,14 @@ def _methods(recipe: "Namespace") -> list[str]:
     possible = {"pretrained", "from_scratch"}
     possible |= {"bow"} if whole_texts else set()
     possible |= {"features"} if recipe.task.name in PROBED else set()
+    if getattr(recipe.task, "class_weights", None) is not None and "features" in chosen:
+        raise ConfigError("the method features takes no task.class_weights; leave one of them out, as by --methods")
     if recipe.methods is not None and not {*chosen} <= possible:
         raise ConfigError(f"the task {recipe.task.name} has no {sorted({*chosen} - possible)[0]}; leave it out")
     return [method for method in METHODS if method in chosen and method in possible]
 
 
-def _points_so_far(folder: Path, recipe: "Namespace", metric: str) -> list[Point]:
+def _points_so_far(folder: Path, recipe: "Namespace", said: Mapping[str, Any]) -> list[Point]:
     """Return what an interrupted curve has reached already."""
     path = folder / FILE
     if not path.is_file():
@@ -113,8 +120,8 @@ def _points_so_far(folder: Path, recipe: "Namespace", metric: str) -> list[Point
             "--output_dir"
         )
     kept = json.loads(path.read_text(encoding="utf-8"))
-    if kept["recipe"] != _said(recipe):
-        changed = next(name for name in kept["recipe"] if kept["recipe"][name] != _said(recipe).get(name))
+    if kept["recipe"] != said:
+        changed = next(name for name in said if kept["recipe"].get(name) != said[name])
         raise ConfigError(
             f"{path} was begun with another {changed}; give what it was begun with, or another --output_dir"
         )
@@ -122,15 +129,16 @@ def _points_so_far(folder: Path, recipe: "Namespace", metric: str) -> list[Point
 
 
 def _said(recipe: "Namespace") -> dict[str, Any]:
-    """Return what of a recipe decides the points."""
+    """Return what of a recipe, with the checkpoint that it starts from, decides the points."""
     sections = {"task": recipe.task, "data": recipe.data, "training": recipe.training, "lora": recipe.lora}
     said = {name: {**vars(section)} for name, section in sections.items()}
     said["training"].pop("resume_from_checkpoint")
-    whole: dict[str, Any] = json.loads(json.dumps({**said, "model": {**recipe.model}}, default=str))
+    others = {"model": {**recipe.model}, "tokenizer": recipe.tokenizer, "label_min_steps": recipe.label_min_steps}
+    whole: dict[str, Any] = json.loads(json.dumps({**said, **others}, default=str))
     return whole
 
 
-def _keep(points: Sequence[Point], folder: Path, recipe: "Namespace", metric: str, part: str) -> None:
+def _keep(points: Sequence[Point], folder: Path, said: Mapping[str, Any], metric: str, part: str) -> None:
     from bertkit.training.checkpointing import writing_to
 
     with writing_to(folder):
@@ -138,7 +146,7 @@ def _keep(points: Sequence[Point], folder: Path, recipe: "Namespace", metric: st
         content = {
             "metric": metric,
             "part": part,
-            "recipe": _said(recipe),
+            "recipe": said,
             "points": [point._asdict() for point in points],
         }
         aside = folder / f"{FILE}.new"

@@ -46,6 +46,19 @@ def test_words_that_decide_are_learned_and_the_rest_of_the_run_is_as_fine_tuning
         assert [(r["text"], r["label"]) for r in our] == [(r["text"], r["label"]) for r in their]
 
 
+def test_weights_of_the_classes_are_those_of_the_task(run, reviews, tmp_path, capsys):
+    said = {"of task": ["--task.class_weights=balanced"], "of model": ["--model.class_weight=balanced"]}
+    said["by label"] = ['--task.class_weights={"neg": 1, "pos": 9}']
+    for name, options in said.items():
+        assert fit(reviews, tmp_path / name, *options, "--quiet") == 0
+    plain, *weighted = (load_bag_of_words(folder / "best") for folder in (run, *(tmp_path / name for name in said)))
+    of_task, of_model, by_label = (bag.logits(["a text of no words that it knows"], None)[0] for bag in weighted)
+    np.testing.assert_allclose(of_task, of_model, atol=1e-3)
+    assert np.ptp(by_label) != np.ptp(plain.logits(["a text of no words that it knows"], None)[0])
+    assert fit(reviews, tmp_path / "both", *said["of task"], *said["of model"]) == 2
+    assert "say the same thing twice" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("asked", [["--config", "sst2", "--model", "bow"], ["--model.family=bow", "--config=sst2"]])
 def test_it_takes_the_place_of_the_network_that_a_recipe_is_for(run, reviews, tmp_path, asked):
     data = [f"--data.{part}={path}" for part, path in reviews.items()]

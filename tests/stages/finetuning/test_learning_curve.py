@@ -1,6 +1,7 @@
 import csv
 import json
 import re
+import shutil
 import signal
 
 import pytest
@@ -61,8 +62,20 @@ def test_an_interrupted_curve_goes_on_to_the_same_points(drawn, checkpoint, revi
     resume = ["--training.resume_from_checkpoint", "auto", "--quiet"]
     assert draw(checkpoint, reviews, tmp_path, *SIZES, *resume, "--task.max_length", 20) == 2
     assert "begun with another task" in capsys.readouterr().err
+    copy = shutil.copytree(checkpoint, tmp_path / "checkpoint")
+    assert draw(copy, reviews, tmp_path, *SIZES, *resume) == 2
+    assert "begun with another model" in capsys.readouterr().err
     assert draw(checkpoint, reviews, tmp_path, *SIZES, *resume) == 0
     assert json.loads((tmp_path / "learning_curve.json").read_text()) == content
+
+
+def test_a_curve_that_goes_on_with_other_sizes_shows_these(drawn, checkpoint, reviews, tmp_path):
+    folder = shutil.copytree(drawn, tmp_path / "curve")
+    others = ["--label_fractions", "[12]", "--seeds", "[1]", "--training.resume_from_checkpoint", "auto", "--quiet"]
+    assert draw(checkpoint, reviews, folder, *others) == 0
+    with (folder / "learning_curve.csv").open() as file:
+        assert {(row["labels"], row["seed"]) for row in csv.DictReader(file)} == {("12", "1")}
+    assert (folder / "learning_curve.json").read_text() == (drawn / "learning_curve.json").read_text()
 
 
 @pytest.mark.parametrize(
