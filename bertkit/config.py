@@ -302,6 +302,32 @@ def overrule(arguments: Sequence[str], *alternatives: Sequence[str]) -> list[str
     return [*arguments, *(part for key in taken_back for part in (f"--{key}", "null"))]
 
 
+def refuse_recipes_of_another(arguments: Sequence[str], key: str, wanted: str, *, verb: str) -> None:
+    """Make sure that every `--config` is for what is asked for, since most of its settings say nothing to anything else.
+
+    Args:
+        arguments: the command line.
+        key: dotted name of the setting that decides which settings there are.
+        wanted: its value.
+        verb: whose recipes would do.
+
+    Raises:
+        ConfigError: a recipe is for another.
+    """
+
+    def of(path: str) -> str:
+        return value_of(key, ["--config", path], wanted)
+
+    for path in config_files(arguments):
+        if of(path) != wanted:
+            fitting = sorted(recipe.stem for recipe in (RECIPES[0] / verb).glob("*.yaml") if of(str(recipe)) == wanted)
+            others = f" ({', '.join(fitting)})" if fitting else ""
+            raise ConfigError(
+                f"--config {path} is a recipe of {key} {of(path)}, not {wanted}; leave --{key} out, or take a recipe of "
+                f"{wanted}{others}"
+            )
+
+
 def choose(kind: str, name: str, table: Mapping[str, Any]) -> Any:
     """Return `table[name]`.
 

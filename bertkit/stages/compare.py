@@ -22,7 +22,7 @@ def build_parser() -> RecipeParser:
         parser.add_argument(
             name,
             type=str,
-            help=f"{which} run's folder, whose seeds count together, or a predictions file of it (.jsonl).",
+            help=f"{which} run's folder, whose seeds or folds count together, or a predictions file of it (.jsonl).",
         )
     parser.add_argument("--part", type=str, default="test", help="Which part of the data, of run folders.")
     parser.add_argument(
@@ -83,23 +83,27 @@ def _task_of(names: Sequence[str]) -> str:
 
 
 def _predictions(name: str, part: str) -> list[list[dict[str, Any]]]:
-    """Read the predictions of a file, or of each of a run folder's seeds."""
+    """Read the predictions of a file, of each of a run folder's seeds, or of all its folds together."""
     path = Path(name)
     if path.is_dir():
         files = sorted(path.glob(f"predictions_{part}.jsonl")) or sorted(path.glob(f"seed-*/predictions_{part}.jsonl"))
+        folds = sorted(path.glob(f"fold-*/predictions_{part}.jsonl"), key=lambda file: (len(file.parent.name), file))
+        if folds:  # each is about examples of its own, which together are all
+            return [[record for file in folds for record in _records(file)]]
         if not files:
             raise ConfigError(f"{name} has no predictions_{part}.jsonl; give another --part")
     elif path.is_file():
         files = [path]
     else:
         raise ConfigError(f"{name} does not exist; name a run's folder or a predictions file")
-    found = []
-    for file in files:
-        try:
-            found.append([json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()])
-        except ValueError as error:
-            raise ConfigError(f"{file} is no predictions file: {error}") from error
-    return found
+    return [_records(file) for file in files]
+
+
+def _records(file: Path) -> list[dict[str, Any]]:
+    try:
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise ConfigError(f"{file} is no predictions file: {error}") from error
 
 
 def _refuse_other_examples(names: Sequence[str], runs: Sequence[Sequence[Sequence[dict[str, Any]]]]) -> None:

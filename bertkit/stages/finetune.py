@@ -6,7 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertkit.config import ConfigError, RecipeParser, choose, overrule, spell_out_switches, value_of
+from bertkit.config import (
+    ConfigError,
+    RecipeParser,
+    choose,
+    overrule,
+    refuse_recipes_of_another,
+    spell_out_switches,
+    value_of,
+)
 from bertkit.stages import model_section
 from bertkit.stages.finetuning import bag_of_words, learning_curve, task_model
 from bertkit.stages.finetuning.repetitions import Repetition, repetitions
@@ -25,7 +33,9 @@ _DEFAULTS = {"training.learning_rate": 5e-5, "training.warmup_steps": 0.1}  # BE
 
 def build_parser(arguments: Sequence[str]) -> RecipeParser:
     """Build the parser of a fine-tuning recipe; which task it has decides which settings there are."""
-    task = choose("task", value_of("task.name", arguments, "sequence_classification"), TASKS)
+    name = value_of("task.name", arguments, "sequence_classification")
+    task = choose("task", name, TASKS)
+    refuse_recipes_of_another(arguments, "task.name", name, verb="finetune")
     parser = RecipeParser("finetune", description="Fine-tune a checkpoint on labelled examples.", free=["model"])
     parser.add_argument(
         "--output_dir",

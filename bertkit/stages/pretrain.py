@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertkit.config import (
-    RECIPES,
     ConfigError,
     RecipeParser,
     choose,
-    config_files,
     overrule,
+    refuse_recipes_of_another,
     spell_out_switches,
     value_of,
 )
@@ -37,7 +36,7 @@ def build_parser(arguments: Sequence[str]) -> RecipeParser:
     """Build the parser of a pretraining recipe; which objective it has decides which settings there are."""
     name = value_of("objective.name", arguments, "masked")
     objective = choose("objective", name, OBJECTIVES)
-    _refuse_recipe_of_another_objective(arguments, name)
+    refuse_recipes_of_another(arguments, "objective.name", name, verb="pretrain")
     parser = RecipeParser(
         "pretrain", description="Pretrain a model on a corpus.", free=["model"], elsewhere=_settings_of_objectives()
     )
@@ -61,22 +60,6 @@ def build_parser(arguments: Sequence[str]) -> RecipeParser:
     parser.add_class_arguments(TrainingArguments, "training", help="How it is trained")
     parser.add_argument("--quiet", type=bool, default=False, help="No progress bar, no lines but warnings and errors.")
     return parser
-
-
-def _refuse_recipe_of_another_objective(arguments: Sequence[str], objective: str) -> None:
-    """Make sure that the settings of every `--config` are of the objective that is asked for."""
-
-    def of(path: str) -> str:
-        return value_of("objective.name", ["--config", path], objective)
-
-    for path in config_files(arguments):
-        if of(path) != objective:
-            shipped = sorted((RECIPES[0] / "pretrain").glob("*.yaml"))
-            fitting = sorted(recipe.stem for recipe in shipped if of(str(recipe)) == objective)
-            raise ConfigError(
-                f"--config {path} is a recipe of objective.name {of(path)}, not {objective}; leave --objective.name out, or "
-                f"take a recipe of {objective} ({', '.join(fitting)})"
-            )
 
 
 def _settings_of_objectives() -> dict[str, str]:

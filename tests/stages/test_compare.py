@@ -51,6 +51,16 @@ def test_the_seeds_of_a_run_count_together(tmp_path, capsys):
     assert lines[1].split()[1] == "0.5500" and "mean of 3 runs" in lines[1]
 
 
+def test_the_folds_of_a_run_are_all_examples_once(tmp_path, capsys):
+    for name, right in (("a", (100, 120)), ("b", (180, 160))):
+        for fold in range(2):
+            write(tmp_path / name / f"fold-{fold}", "predictions_eval.jsonl", right[fold])
+        (tmp_path / name / "results.json").write_text(json.dumps({"task": "sequence_classification"}))
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--part", "eval"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "over 400 texts" in lines[0] and [line.split()[1] for line in lines[1:3]] == ["0.5500", "0.8500"]
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -206,3 +206,12 @@ def test_a_recipe_runs_on_files_and_on_the_hubs_dataset_by_the_commands_in_its_c
         }
         assert parts | {"eval"} <= {*of["examples"]}
         assert {*of["mean"]} == {*of["examples"]} - {"train"}
+
+
+def test_a_recipe_of_another_task_is_refused_by_its_name(capsys):
+    arguments = ["--config", "sst2", "--task.name", "regression", "--data.train", "x", "--output_dir", "x"]
+    assert main(["finetune", *arguments]) == 2
+    assert capsys.readouterr().err.endswith(
+        "--config sst2 is a recipe of task.name sequence_classification, not regression; leave --task.name out, or take a "
+        "recipe of regression (stsb)\n"
+    )
