@@ -89,10 +89,8 @@ class Predictor:
             self.auto_class = None
             return
         self.auto_class = saved_auto_class(self.folder)
-        fills = (
-            self.auto_class in FILLS
-            and "AutoModelForMaskedLM" in FAMILIES[saved_family(self.folder) or ""].auto_classes
-        )
+        family = saved_family(self.folder)
+        fills = self.auto_class in FILLS and (family is None or "AutoModelForMaskedLM" in FAMILIES[family].auto_classes)
         is_one_of = (self.task_class is not None, fills, self.auto_class in (CONTINUES, TRANSLATES))
         if self.auto_class is None or not any(is_one_of):
             raise ConfigError(
